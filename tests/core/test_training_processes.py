@@ -1,0 +1,78 @@
+"""Two processes under `accelerate launch` train as one does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.core.training_tasks import ToyTask
+from vlv_core.training import checkpoint, log
+from vlv_core.training.loop import train
+from vlv_core.training.options import TrainOptions
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = TrainOptions(steps=10, batch=9, lr=1e-2, log_every=1, accumulate=2, optimizer="muon")
+UNREADABLE = range(18, 22)
+"""a whole share of step 2 among them: that process has nothing to add"""
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from accelerate import PartialState
+from tests.core.test_training_processes import OPTIONS, UNREADABLE
+from tests.core.training_tasks import ToyTask
+from vlv_core.training.loop import Diverged, train
+
+poison = int(sys.argv[2]) if len(sys.argv) > 2 else None
+task = ToyTask(unreadable=UNREADABLE, poison=poison)
+if PartialState().process_index == 1:
+    torch.nn.init.zeros_(task.modules.hidden.weight)  # must be given the main process' weights
+try:
+    train(task, OPTIONS, out=Path(sys.argv[1]))
+except Diverged as error:
+    print(f"diverged: {error}")
+assert PartialState().num_processes == 2
+"""
+
+
+def launch(tmp_path: Path, *arguments: str) -> str:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    launcher = "accelerate.commands.launch"
+    flags = ["--num_processes", "2", "--cpu", "--num_machines", "1", "--mixed_precision", "no"]
+    flags += ["--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", launcher, *flags, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_same_losses_and_weights_as_one_process(tmp_path: Path) -> None:
+    launch(tmp_path, str(tmp_path / "two"))
+    train(ToyTask(unreadable=UNREADABLE), OPTIONS, out=tmp_path / "one")
+    one = log.read(tmp_path / "one" / "metrics.jsonl")
+    two = log.read(tmp_path / "two" / "metrics.jsonl")
+    assert [row.step for row in one] == [row.step for row in two] == list(range(1, 11))
+    assert [r.loss for r in one] == pytest.approx([r.loss for r in two], rel=1e-5)
+    assert [r.grad_norm for r in one] == pytest.approx([r.grad_norm for r in two], rel=1e-3)
+    mine = checkpoint.newest(tmp_path / "one" / "checkpoints")
+    theirs = checkpoint.newest(tmp_path / "two" / "checkpoints")
+    assert mine is not None and theirs is not None
+    for name, weight in mine.weights.items():
+        # Muon orthogonalises in bfloat16, which enlarges the last bits of a gradient
+        assert torch.allclose(weight, theirs.weights[name], atol=2e-3), name
+
+
+def test_both_processes_stop_at_nan_with_all_keys(tmp_path: Path) -> None:
+    said = launch(tmp_path, str(tmp_path / "two"), "30")
+    assert said.count("diverged: toy: loss or gradient is not finite at step 3; the 9 ") == 2
