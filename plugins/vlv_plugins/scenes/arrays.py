@@ -5,6 +5,7 @@ Shape legend: B scenes, M object slots. Codes are indices into the tuples of `vo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +66,8 @@ class SceneArrays:
         return SceneArrays(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
 
     def mirrored(self) -> "SceneArrays":
-        """The scenes as a mirror shows them: left and right exchanged, every shape its own mirror image."""
-        # Sixteen-pixel tiles start anew at the left border, so a mirrored checker is one of exchanged colours.
+        """The scenes as a mirror shows them; every shape is its own mirror image."""
+        # The canvas is an even number of tiles wide, so a mirror exchanges a checker's colours.
         exchanged = (self.kind == BACKGROUND_KINDS.index("checker"))[:, None]
         row, column = self.cell // 3, self.cell % 3
         return SceneArrays(
@@ -86,7 +87,9 @@ class SceneArrays:
     def scenes(self) -> list[Scene]:
         """The same scenes as objects, in order."""
         return [
-            Scene(_background(kind, colours), tuple(map(_object, *columns))[:count])
+            Scene(
+                _background(kind, colours), tuple(map(_object, zip(*columns, strict=True)))[:count]
+            )
             for kind, colours, count, *columns in zip(
                 *(getattr(self, item.name).tolist() for item in fields(self)), strict=True
             )
@@ -132,9 +135,8 @@ def _background_codes(background: Background) -> tuple[int, int, int]:
     return kind, BACKGROUND_COLOURS.index(first), BACKGROUND_COLOURS.index(second)
 
 
-def _object(
-    shape: int, colour: int, size: int, fill: int, cell: int, x: float, y: float, angle: int
-) -> Object:
+def _object(values: tuple[Any, ...]) -> Object:
+    shape, colour, size, fill, cell, x, y, angle = values
     return Object(
         SHAPES[shape], COLOURS[colour], SIZES[size], FILLS[fill], CELLS[cell], x, y, angle
     )

@@ -3,7 +3,7 @@
 | register | states |
 |---|---|
 | short | colour and shape of each object |
-| dense | the background, and each object with size, fill (unless solid), colour, shape and cell; some templates add a relation |
+| dense | the background and each object in full ("solid" goes without saying); some a relation |
 | tags | the background, and size, fill, colour and shape of each object |
 | json | the background and each object in full |
 """
@@ -37,7 +37,10 @@ from vlv_plugins.scenes.world import Background, Scene
 
 
 def caption(scene: Scene, register: Register, *, variant: int) -> str:
-    """One caption of a scene; `variant`, 0 <= variant < 2**32, chooses among the register's templates."""
+    """One caption of a scene; `variant`, in 0 .. 2**32 - 1, chooses the template.
+
+    Raises UsageError for an unknown register.
+    """
     _check(register)
     stated, choice = _state(scene, register, variant=variant)
     if isinstance(choice, str):
@@ -46,7 +49,10 @@ def caption(scene: Scene, register: Register, *, variant: int) -> str:
 
 
 def facts(scene: Scene, register: Register, *, variant: int) -> Facts:
-    """What `caption` with the same arguments states; only the relations of the dense register depend on `variant`."""
+    """What `caption` states, given the same arguments; `variant` matters to dense relations only.
+
+    Raises UsageError for an unknown register.
+    """
     _check(register)
     return _state(scene, register, variant=variant)[0]
 

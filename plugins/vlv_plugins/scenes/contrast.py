@@ -32,7 +32,7 @@ def shades(kind: str, first: str, second: str) -> NDArray[np.float64]:
 
 @cache
 def allowed_colours(world: World) -> NDArray[np.bool_]:
-    """Which object colours stand out: (kinds, colours, colours, object colours) by vocabulary codes."""
+    """Which object colours stand out, by code: (kinds, first, second, object colours)."""
     rgb = np.array(list(COLOUR_RGB.values()), dtype=np.float64)
     shape = (len(BACKGROUND_KINDS), len(BACKGROUND_COLOURS), len(BACKGROUND_COLOURS), len(rgb))
     allowed = np.zeros(shape, dtype=bool)

@@ -33,7 +33,7 @@ class RelationFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything stated. Equal facts compare equal: `facts_of` puts the objects into reading order."""
+    """Everything stated. Build it by `facts_of`, so that equal statements compare equal."""
 
     objects: tuple[ObjectFacts, ...]
     background: Background | None = None
@@ -69,7 +69,7 @@ def bound(item: Object) -> ObjectFacts:
 
 
 def relations_of(scene: Scene) -> list[RelationFacts]:
-    """Every clear relation between objects whose looks are unique, subjects and others in reading order."""
+    """Every clear relation between objects whose looks are unique, in reading order."""
     ordered = sorted(scene.objects, key=lambda item: CELLS.index(item.cell))
     looks = Counter((item.colour, item.shape) for item in ordered)
     named = [item for item in ordered if looks[item.colour, item.shape] == 1]

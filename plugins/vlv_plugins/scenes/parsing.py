@@ -1,7 +1,7 @@
 """Words to facts: the exact inverse of `captions`, by the same templates.
 
-Text that no template could have written, words outside the vocabulary, and a stated count that the listed objects
-contradict are all unparsable. Letter case and the amount of white space are ignored.
+Text that no template could have written, words outside the vocabulary, and a stated count that the
+listed objects contradict are all unparsable. Letter case and amounts of white space are ignored.
 """
 
 import json
@@ -36,7 +36,7 @@ VALUES = dict(zip(OBJECT_KEYS, (SHAPES, COLOURS, SIZES, FILLS, CELLS), strict=Tr
 
 
 def parse(text: str, register: Register | None = None) -> Facts | None:
-    """What a caption states, or None if it cannot be parsed; without a register, the first that fits."""
+    """What a caption states, or None if unparsable; without a register, the first that fits."""
     for candidate in REGISTERS if register is None else (register,):
         found = _parse_json(text) if candidate == "json" else _parse_words(text, candidate)
         if found is not None:

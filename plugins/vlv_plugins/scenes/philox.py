@@ -1,11 +1,11 @@
-"""Philox4x32-10: counter-based random words, for plain ints and for whole arrays of counters alike.
+"""Philox4x32-10: counter-based random words, for plain ints and for arrays of counters alike.
 
-Numpy's own Philox is a stream that must be rebuilt for each counter (about 20 us); here a million counters cost one call.
-Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011); checked against its published vectors.
+Numpy's own Philox is a stream that must be rebuilt for each counter; here all counters of a batch
+cost one call. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011).
 """
 
 import hashlib
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,8 @@ def philox(
     counter: tuple[Words, Words, Words, Words], *, key: tuple[int, int]
 ) -> tuple[Words, Words, Words, Words]:
     """Four 32-bit words for each counter; array counters are uint64 and broadcast together."""
-    a, b, c, d = counter
+    lanes: Any = counter
+    a, b, c, d = lanes
     first, second = key
     for _ in range(10):
         left, right = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
@@ -44,7 +45,7 @@ def philox(
 def words(
     indices: NDArray[np.int64], *, key: tuple[int, int], attempt: int, number: int
 ) -> NDArray[np.uint64]:
-    """The first `number` words of each index in one attempt: 32-bit values as uint64, (len(indices), number)."""
+    """The first `number` 32-bit words of each index in one attempt: (len(indices), number)."""
     wide = indices.astype(np.uint64)[:, None]
     blocks = np.arange(-(-number // 4), dtype=np.uint64)[None]
     attempts = np.full_like(blocks, attempt)
@@ -54,5 +55,5 @@ def words(
 
 
 def below(drawn: NDArray[np.uint64], bound: int | NDArray[np.int64]) -> NDArray[np.int64]:
-    """32-bit words as integers in 0 .. bound - 1 (multiply and shift; the bias is under bound / 2**32)."""
+    """32-bit words as integers in 0 .. bound - 1; the bias is under bound / 2**32."""
     return ((drawn * np.asarray(bound, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)

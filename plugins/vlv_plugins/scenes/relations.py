@@ -26,7 +26,7 @@ def relation(first: Object, second: Object) -> str | None:
 
 
 def relation_codes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
-    """`relation` of every ordered pair: centres (B, M) to indices into RELATIONS or -1, (B, M, M)."""
+    """`relation` of every ordered pair of centres (B, M): index into RELATIONS or -1, (B, M, M)."""
     dx, dy = x[:, None, :] - x[:, :, None], y[:, None, :] - y[:, :, None]
     beside = np.abs(dx) >= np.maximum(MIN_DISTANCE, MIN_RATIO * np.abs(dy))
     stacked = np.abs(dy) >= np.maximum(MIN_DISTANCE, MIN_RATIO * np.abs(dx))

@@ -1,7 +1,7 @@
 """Scenes to pictures by signed distances, antialiased, a whole batch at a time.
 
-Each object is drawn in a square patch only, all objects of one shape in one call. Shape legend: B scenes, n objects of
-one group, P patch width in pixels.
+Each object is drawn in a square patch only, all objects of one shape and size in one call.
+Shape legend: B scenes, n objects of one size, P patch width in pixels.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from vlv_plugins.scenes.shapes import Floats, signed_distance
 from vlv_plugins.scenes.vocabulary import CANVAS, COLOUR_RGB, FILLS, SIZE_RADII
 from vlv_plugins.scenes.world import Scene
 
-OUTLINE = 1.8
+OUTLINE = 1.5
 """Width of an outline, pixels inwards from the edge."""
 
 PERIOD = 4.0
@@ -53,15 +53,15 @@ def render(scenes: Sequence[Scene] | SceneArrays) -> NDArray[np.uint8]:
 
 
 def _check(arrays: SceneArrays) -> None:
-    radius = np.where(arrays.present, _RADII[arrays.size], 0)
-    for centre in (arrays.x, arrays.y):
-        inside = (centre >= radius) & (centre <= CANVAS - radius)
-        if not (inside | ~arrays.present).all():
-            row = int(np.flatnonzero(~(inside | ~arrays.present).all(axis=1))[0])
-            raise UsageError(
-                f"an object of scene {row} reaches over the canvas; centres must lie at least the "
-                f"radius ({', '.join(f'{n} {r:g}' for n, r in SIZE_RADII.items())} px) inside 0..{CANVAS}"
-            )
+    radius = np.where(arrays.present, _RADII[arrays.size], -np.inf)
+    reach = np.maximum(np.abs(arrays.x - CANVAS / 2), np.abs(arrays.y - CANVAS / 2)) + radius
+    beyond = np.flatnonzero((reach > CANVAS / 2).any(axis=1))
+    if len(beyond):
+        radii = ", ".join(f"{name} {radius:g} px" for name, radius in SIZE_RADII.items())
+        raise UsageError(
+            f"an object of scene {beyond[0]} reaches over the {CANVAS} x {CANVAS} canvas; "
+            f"keep its centre at least its radius from every border ({radii})"
+        )
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def _codes(names: tuple[str, ...], vocabulary: tuple[str, ...]) -> Ints:
 
 
 def counts(world: World, indices: Ints, *, key: tuple[int, int]) -> Ints:
-    """How many objects each index asks for, (B,): drawn once, so that rejections do not bend the frequencies."""
+    """How many objects each index asks for, (B,): drawn once, so that rejections do not bend it."""
     # Attempt 2**32 - 1 is never reached by `propose`, so these words serve nothing else.
     drawn = words(indices, key=key, attempt=0xFFFFFFFF, number=1)[:, 0]
     edges = np.cumsum(world.count_weights) / sum(world.count_weights) * 2**32
@@ -48,7 +48,7 @@ def counts(world: World, indices: Ints, *, key: tuple[int, int]) -> Ints:
 def propose(
     world: World, indices: Ints, count: Ints, *, key: tuple[int, int], attempt: int
 ) -> SceneArrays:
-    """One draw for each index: attributes within the world, colours that stand out, cells all different."""
+    """One draw for each index: colours that stand out, cells all different."""
     slots = world.max_objects
     drawn = words(indices, key=key, attempt=attempt, number=_SHARED + _PER_OBJECT * slots)
     kind, colours = _backgrounds(world, drawn[:, :2])
@@ -56,6 +56,7 @@ def propose(
     per_object = drawn[:, _SHARED:].reshape(len(indices), _PER_OBJECT, slots)
     shape = _pick(_codes(world.shapes, SHAPES), per_object[:, 0])
     size = _pick(_codes(tuple(world.sizes), SIZES), per_object[:, 2])
+    fill = _pick(_codes(world.fills, FILLS), per_object[:, 3])
     turn = _TURNS[shape]
     return SceneArrays(
         kind=kind,
@@ -64,7 +65,7 @@ def propose(
         shape=shape,
         colour=_visible_colours(world, kind, colours, per_object[:, 1]),
         size=size,
-        fill=_pick(_codes(world.fills, FILLS), per_object[:, 3]),
+        fill=np.where(_solid_only(world, size), FILLS.index("solid"), fill),
         cell=cell,
         x=_coordinate(cell % 3, _RADII[size], per_object[:, 4]),
         y=_coordinate(cell // 3, _RADII[size], per_object[:, 5]),
@@ -74,6 +75,10 @@ def propose(
 
 def _pick(choices: Ints, drawn: NDArray[np.uint64]) -> Ints:
     return choices[below(drawn, len(choices))]
+
+
+def _solid_only(world: World, size: Ints) -> NDArray[np.bool_]:
+    return np.isin(size, _codes(world.solid_sizes, SIZES))
 
 
 def _backgrounds(world: World, drawn: NDArray[np.uint64]) -> tuple[Ints, Ints]:
@@ -97,7 +102,7 @@ def _visible_colours(world: World, kind: Ints, colours: Ints, drawn: NDArray[np.
 def _coordinate(
     third: Ints, radius: NDArray[np.float64], drawn: NDArray[np.uint64]
 ) -> NDArray[np.float64]:
-    """A centre inside its cell's margins, the whole disc on the canvas: pixels, shaped as `third`."""
+    """Centres in pixels, as `third`: within the cell's margins, the whole disc on the canvas."""
     edge = CANVAS / 3
     low = np.maximum(third * edge + MARGIN, radius)
     high = np.minimum((third + 1) * edge - MARGIN, CANVAS - radius)
@@ -106,11 +111,12 @@ def _coordinate(
 
 
 def valid(world: World, arrays: SceneArrays) -> NDArray[np.bool_]:
-    """Which scenes keep the rules on colour, overlap and visibility, (B,)."""
+    """Which scenes keep the rules on colour, fill, overlap and visibility, (B,)."""
     present = arrays.present
     allowed = allowed_colours(world)[arrays.kind, arrays.colours[:, 0], arrays.colours[:, 1]]
-    distinct = np.take_along_axis(allowed, arrays.colour, axis=1) | ~present
-    return distinct.all(axis=1) & _placed(world, arrays, present)
+    distinct = np.take_along_axis(allowed, arrays.colour, axis=1)
+    legible = ~_solid_only(world, arrays.size) | (arrays.fill == FILLS.index("solid"))
+    return ((distinct & legible) | ~present).all(axis=1) & _placed(world, arrays, present)
 
 
 def _placed(world: World, arrays: SceneArrays, present: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -1,9 +1,10 @@
 """The ten shapes as signed distances in the unit disc, and how far each may turn.
 
-Every distance takes x (right) and y (down) of any one shape, in units of the object's radius, and returns the
-signed distance in the same units: negative inside. Each shape lies in the unit disc and is symmetric about the y axis,
-so that a mirrored object is again an object. Distances are exact at the outline away from corners, which is all that
-antialiasing needs. Source of the heart: Inigo Quilez, "2D distance functions".
+Every distance takes x (right) and y (down) of any one shape, in units of the object's radius, and
+returns the signed distance in the same units: negative inside. Each shape lies in the unit disc and
+is symmetric about the y axis, so that a mirrored object is again an object. Distances are exact
+near the outline away from corners, which is all that antialiasing needs. Source of the heart: Inigo
+Quilez, "2D distance functions".
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from vlv_plugins.scenes.vocabulary import SHAPES
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Sdf = Callable[[Floats, Floats], Floats]
 
 TURNS: Mapping[str, int] = MappingProxyType(
@@ -132,10 +133,11 @@ CAP_STEPS = 40
 
 @cache
 def caps() -> NDArray[np.float64]:
-    """The largest share of a shape's area that a half-plane of each depth can take from the unit disc.
+    """The largest share of a shape's area that a half-plane of each depth can cover.
 
-    (shapes, CAP_STEPS + 1), rising; entry k is for a half-plane that reaches 2 * k / CAP_STEPS into the disc, from the
-    worst direction. A disc covers no more than the half-plane that holds it, so this bounds occlusion from above.
+    (shapes, CAP_STEPS + 1), rising; entry k is for the worst half-plane that reaches
+    2 * k / CAP_STEPS into the unit disc. A disc covers no more than the half-plane around it, so
+    this bounds occlusion from above.
     """
     axis = np.linspace(-1, 1, 81, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)

@@ -137,21 +137,21 @@ def _belongs(world: World, split: str, arrays: SceneArrays) -> Mask:
 
 def has_held_out(world: World, arrays: SceneArrays) -> Mask:
     """Which scenes hold an object with a held-out attribute pair, (B,)."""
-    found = np.zeros(arrays.shape.shape, dtype=bool)
+    found: Mask = np.zeros(arrays.shape.shape, dtype=bool)
     for (first, value), (second, other) in world.held_out:
         one = getattr(arrays, first) == _VALUES[first].index(value)
         found |= one & (getattr(arrays, second) == _VALUES[second].index(other))
-    return (found & arrays.present).any(axis=1)
+    return np.any(found & arrays.present, axis=1)
 
 
 def has_withheld_count(world: World, arrays: SceneArrays) -> Mask:
-    """Which scenes hold the withheld number of objects, or twins where the world withholds those, (B,)."""
+    """Which scenes hold the withheld number of objects, or twins if those are withheld, (B,)."""
     if world.withheld_count is not None:
         return arrays.count == world.withheld_count
     look = np.where(arrays.present, arrays.shape * len(vocabulary.COLOURS) + arrays.colour, -1)
     pairs = look[:, :, None] == look[:, None, :]
     upper = np.triu(np.ones(pairs.shape[1:], dtype=bool), k=1)
-    return (pairs & upper & (look >= 0)[:, :, None]).any(axis=(1, 2))
+    return np.any(pairs & upper & (look >= 0)[:, :, None], axis=(1, 2))
 
 
 def has_withheld_relation(world: World, arrays: SceneArrays) -> Mask:
@@ -163,4 +163,4 @@ def has_withheld_relation(world: World, arrays: SceneArrays) -> Mask:
     present = arrays.present
     subject = (arrays.shape == vocabulary.SHAPES.index(first)) & present
     other = (arrays.shape == vocabulary.SHAPES.index(second)) & present
-    return (holds & subject[:, :, None] & other[:, None, :]).any(axis=(1, 2))
+    return np.any(holds & subject[:, :, None] & other[:, None, :], axis=(1, 2))

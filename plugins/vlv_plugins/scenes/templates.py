@@ -1,6 +1,6 @@
-"""The sentences that captions are made of, written once and read both ways: `captions` fills them, `parsing` matches them.
+"""The sentences that captions are made of: `captions` fills them, `parsing` matches them.
 
-Slots: {objects} the objects, {background} e.g. "plain grey", {count} e.g. "two objects", {relation} one clear relation.
+Slots: {objects}; {background}, "plain grey"; {count}, "two objects"; {relation}, one of them.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ Register = Literal["short", "dense", "tags", "json"]
 REGISTERS: tuple[Register, ...] = get_args(Register)
 
 Form = Literal["phrase", "located", "led", "tag"]
-"""How one object reads: "red circle", "large red circle in the top left", "top left: ...", a tag."""
+"""How one object reads: a short phrase, followed by its cell, led by its cell, or a tag."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """A sentence, how its objects read, and how they are joined: `comma` between them, `last` before the last."""
+    """A sentence, how its objects read, and what joins them: `last` stands before the last."""
 
     text: str
     form: Form
@@ -91,4 +91,4 @@ BACKGROUND_PHRASES: Mapping[str, str] = MappingProxyType(
 )
 
 RELATION_LIMIT = 3
-"""A relation is stated among at most so many objects, which keeps the longest caption within 72 words' worth."""
+"""A relation is stated among at most so many objects: the longest captions must fit 72 tokens."""

@@ -1,6 +1,6 @@
 """The words and the numbers behind them: one vocabulary, from which each world takes a part.
 
-Array codes (`SceneArrays`) are indices into these tuples, so their order belongs to the world version.
+Array codes (`SceneArrays`) are indices into these tuples: their order belongs to the world version.
 """
 
 from types import MappingProxyType
@@ -9,7 +9,8 @@ CANVAS = 64
 """Width and height of a picture, in pixels."""
 
 SHAPES = (
-    "circle", "square", "triangle", "diamond", "star", "cross", "ring", "crescent", "heart", "arrow",
+    "circle", "square", "triangle", "diamond", "star",
+    "cross", "ring", "crescent", "heart", "arrow",
 )  # fmt: skip
 
 COLOUR_RGB = MappingProxyType(
@@ -53,6 +54,8 @@ UNORDERED_KINDS = ("checker", "stripes")
 """Kinds whose two colours play the same part: captions name them in vocabulary order."""
 
 CELLS = (
-    "top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right",
+    "top left", "top", "top right",
+    "left", "centre", "right",
+    "bottom left", "bottom", "bottom right",
 )  # fmt: skip
 """The 3 x 3 grid in reading order: cell = 3 * row + column."""

@@ -85,6 +85,8 @@ class World:
     sizes: Mapping[str, float]
     """Name to radius in pixels."""
     fills: tuple[str, ...]
+    solid_sizes: tuple[str, ...]
+    """Sizes too small for a pattern that can be told from another: always solid."""
     count_weights: tuple[float, ...]
     """Relative frequency of 1, 2, ... objects outside the `count` split."""
     overlaps: bool
@@ -92,7 +94,7 @@ class World:
     held_out: tuple[Pair, ...]
     """Attribute pairs that no caption of the training split mentions."""
     withheld_count: int | None
-    """A number of objects seen only in the `count` split; None withholds twins (same shape and colour) instead."""
+    """A number of objects seen only in the `count` split; None: twins (shape and colour) are."""
     withheld_relation: tuple[str, str, str] | None = field(default=None)
     """(shape, relation, shape), seen only in the `relation` split."""
 
@@ -111,6 +113,7 @@ _S = World(
     colours=("red", "yellow", "green", "cyan", "blue", "pink"),
     sizes=MappingProxyType({name: vocabulary.SIZE_RADII[name] for name in ("medium", "large")}),
     fills=("solid",),
+    solid_sizes=(),
     count_weights=(0.4, 0.6),
     overlaps=False,
     held_out=(
@@ -130,6 +133,7 @@ _M = World(
     colours=vocabulary.COLOURS,
     sizes=vocabulary.SIZE_RADII,
     fills=vocabulary.FILLS,
+    solid_sizes=("small",),
     count_weights=(0.2, 0.3, 0.3, 0.2),
     overlaps=True,
     held_out=(
