@@ -30,7 +30,8 @@ def aggregate(
 
     scene_f1, precision and coverage are micro-averages over objects; hallucination is the share of
     stated objects whose like is nowhere in the scene; accuracy_<attribute> is over true objects,
-    relation_accuracy over stated relations, the others over scenes. Intervals are percentiles over `resamples` draws of whole scenes.
+    relation_accuracy over stated relations, the others over scenes. Intervals are percentiles over
+    `resamples` draws of whole scenes.
     Raises UsageError if there are no scores.
     """
     if not scores:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vlv_plugins.scenes.philox import key_of
+from vlv_core.randomness import Purpose, key_of, normal_rows
 from vlv_plugins.scenes.render import render
 from vlv_plugins.scenes.splits import scene_arrays
 from vlv_plugins.scenes.world import World
@@ -34,16 +34,14 @@ def pictures(world: World, split: str, indices: Sequence[int]) -> Pictures:
 
 def noise(clean: Pictures, *, indices: Sequence[int], sigma: float = NOISE_SIGMA) -> Pictures:
     """Add Gaussian noise; each picture's own depends on its index alone."""
-    noisy = np.empty_like(clean)
-    low, high = key_of("shapescape-64/noise")
-    for row, index in enumerate(indices):
-        # The index is the highest counter word, so that two pictures never share a draw.
-        generator = np.random.Generator(
-            np.random.Philox(key=low << 32 | high, counter=[0, 0, 0, index])
-        )
-        added = clean[row] + sigma * generator.standard_normal(clean[row].shape)
-        noisy[row] = added.round().clip(0, 255)
-    return noisy
+    added = normal_rows(
+        key_of("shapescape-64/noise"),
+        purpose=Purpose.DATA,
+        step=0,
+        keys=indices,
+        shape=clean.shape[1:],
+    )
+    return (clean + sigma * added).round().clip(0, 255).astype(np.uint8)
 
 
 def jpeg(clean: Pictures, *, quality: int = JPEG_QUALITY) -> Pictures:

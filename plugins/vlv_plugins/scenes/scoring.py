@@ -2,7 +2,7 @@
 
 Scene F1 is micro-F1 over objects as bound tuples: one wrong attribute makes the whole object wrong.
 The background is reported apart, because an answer with the background alone would otherwise score
-well. What cannot be parsed states nothing, and so finds nothing. `estimates` turns scores into rates.
+well. What cannot be parsed states nothing, and so finds nothing. `estimates` makes rates of scores.
 """
 
 from collections import Counter
