@@ -137,7 +137,12 @@ def _upright_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
     with _one_line_reasons():
         image.load()
         turn = _TURNS.get(_orientation(image))
-        return _to_rgb(image if turn is None else image.transpose(turn))
+        if turn is None:
+            return _to_rgb(image)
+        upright = _to_rgb(image.transpose(turn))
+        # Pillow copied the EXIF too: left there, whoever opens the result would turn it again.
+        upright.info = {}
+        return upright
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,6 +1,6 @@
 """The endless training order: a bijection each epoch, even-handed, and the same from any start."""
 
-from itertools import permutations
+from itertools import pairwise, permutations
 from math import factorial
 
 import numpy as np
@@ -76,7 +76,7 @@ def test_indices_are_epochs_end_to_end(n: int, start: int, count: int, parts: in
     got = indices(9, n, start, count)
     assert got.dtype == np.int64 and np.array_equal(got, whole)
     edges = [start + count * part // parts for part in range(parts + 1)]
-    pieces = [indices(9, n, low, high - low) for low, high in zip(edges, edges[1:], strict=False)]
+    pieces = [indices(9, n, low, high - low) for low, high in pairwise(edges)]
     assert np.array_equal(np.concatenate(pieces), whole)
 
 

@@ -69,7 +69,9 @@ def test_exif_orientation_is_undone(orientation: int, kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(corners(), kind, exif=exif, **options)
     expected = UPRIGHT[orientation](np.asarray(corners()))
-    np.testing.assert_array_equal(np.asarray(open_picture(data)), expected)
+    picture = open_picture(data)
+    np.testing.assert_array_equal(np.asarray(picture), expected)
+    np.testing.assert_array_equal(np.asarray(open_picture(picture)), expected)
 
 
 def test_exif_of_a_jpeg_and_of_an_open_image() -> None:
