@@ -19,23 +19,23 @@ UNREADABLE = range(18, 22)
 """a whole share of step 2 among them: that process has nothing to add"""
 
 SCRIPT = """
+import os
 import sys
 from pathlib import Path
 import torch
-from accelerate import PartialState
 from tests.core.test_training_processes import OPTIONS, UNREADABLE
 from tests.core.training_tasks import ToyTask
 from vlv_core.training.loop import Diverged, train
 
 poison = int(sys.argv[2]) if len(sys.argv) > 2 else None
 task = ToyTask(unreadable=UNREADABLE, poison=poison)
-if PartialState().process_index == 1:
+if os.environ["RANK"] == "1":
     torch.nn.init.zeros_(task.modules.hidden.weight)  # must be given the main process' weights
 try:
     train(task, OPTIONS, out=Path(sys.argv[1]))
 except Diverged as error:
     print(f"diverged: {error}")
-assert PartialState().num_processes == 2
+assert os.environ["WORLD_SIZE"] == "2"
 """
 
 
@@ -43,7 +43,15 @@ def launch(tmp_path: Path, *arguments: str) -> str:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     launcher = "accelerate.commands.launch"
-    flags = ["--num_processes", "2", "--cpu", "--num_machines", "1", "--mixed_precision", "no"]
+    flags = [
+        "--num_processes",
+        "2",
+        "--multi_gpu",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+    ]
     flags += ["--dynamo_backend", "no", "--main_process_port", "0"]
     done = subprocess.run(
         [sys.executable, "-m", launcher, *flags, str(script), *arguments],

@@ -22,7 +22,7 @@ class Toy(nn.Module):
 
 
 class ToyTask:
-    """Learns y = tanh(x A). `poison` makes one sample's target NaN; `unreadable` leaves some out."""
+    """Learns y = tanh(x A). `poison` makes a sample's target NaN; `unreadable` drops samples."""
 
     name = "toy"
 

@@ -48,6 +48,17 @@ class Diverged(VlvError):
     """The loss or a gradient became NaN or infinite."""
 
 
+def accelerate_on(device: str) -> Accelerator:
+    """Processes as `accelerate launch` started them, or this one alone, on "auto", "cpu" or "cuda".
+
+    `accelerate launch --multi_gpu` also starts several CPU processes (its `--cpu` starts one).
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}, but torch sees no CUDA device", hint="use cpu")
+    # the loop casts by itself; a mixed precision set by the launcher would come on top of it
+    return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no")
+
+
 def train(
     task: Task,
     options: TrainOptions,
@@ -73,7 +84,7 @@ def train(
         options,
         out=out,
         identity=dict(identity or {}),
-        accelerator=accelerator or Accelerator(mixed_precision="no"),
+        accelerator=accelerator or accelerate_on("auto"),
     )
     trainer.restore(resume=resume)
     return trainer.run(progress=progress, strip=strip)
@@ -167,7 +178,7 @@ class Trainer:
         self.window.add(self.step, keys=keys, total=total, norm=norm)
         self.step += 1
 
-    def _loss(self, batch: Batch, *, micro: int) -> tuple[Tensor, float]:
+    def _loss(self, batch: Batch, *, micro: int) -> tuple[Tensor, Tensor | float]:
         tensors = {k: t.to(self.device, non_blocking=True) for k, t in batch.tensors.items()}
         # dropout in a trained part draws from torch's own stream: make it a function of the step
         share = micro * self.accelerator.num_processes + self.accelerator.process_index

@@ -33,7 +33,7 @@ class Task(Protocol):
         """
         ...
 
-    def loss(self, batch: Batch, *, step: int) -> tuple[Tensor, float]:
+    def loss(self, batch: Batch, *, step: int) -> tuple[Tensor, Tensor | float]:
         """Loss summed over the batch, and the weight (samples, or tokens) that it sums over.
 
         The loop divides by the weight of the whole global batch, so that one process or eight,
