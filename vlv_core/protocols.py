@@ -1,7 +1,8 @@
 """What a built component and a captioner must offer. Shapes are part of the contract.
 
 B batch, S view edge, N visual tokens, K queries, L context length, M prefix length, R decode rows,
-De/Dz/Dc/Dl widths of token, caption embedding, context, head. Torch is named for type checkers only.
+De/Dz/Dc/Dl widths of token, caption embedding, context, head. Torch and numpy are named for type
+checkers only.
 """
 
 from __future__ import annotations
@@ -10,21 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
     from torch import Tensor
 
     from vlv_core.generation import GenerationOptions
     from vlv_core.specs import PixelSpec, Prediction, View
 
+    Array = NDArray[Any]
     Picture = str | Path | Image | NDArray[np.uint8]
-
-Array = NDArray[Any]
 
 
 class Conditioning(NamedTuple):
@@ -44,7 +43,7 @@ class TopK(NamedTuple):
 
 
 class Encoder(Protocol):
-    """view uint8 (B, S, S, 3) -> tokens (B, N, De); rescale and mean/std are its first operations."""
+    """view uint8 (B, S, S, 3) -> tokens (B, N, De); rescale and mean/std come first."""
 
     pixels: PixelSpec
     num_tokens: int
