@@ -1,0 +1,107 @@
+"""Pretrain the bundled text-to-image model on captioned scenes: `python -m vlv_plugins.mini.pretrain`.
+
+First the VAE, then text encoder and denoiser together; both are frozen ever after. Interrupted,
+the same command with --resume continues. OUT/decoder then holds the two parts' weights.
+"""
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vlv_core.config import convert
+from vlv_core.plugins import load_plugins
+from vlv_core.specs import Near, resolve
+from vlv_plugins.mini.config import T2iConfig
+
+if TYPE_CHECKING:
+    from vlv_core.training.options import TrainOptions
+
+
+@dataclass(frozen=True)
+class PretrainRecipe:
+    """What `recipes/pretrain-*.toml` may say."""
+
+    seed: int
+    data: dict[str, Any]
+    """options of the `scenes` dataset"""
+    vae: dict[str, Any]
+    """training options"""
+    t2i: dict[str, Any]
+    """training options"""
+    latents: int = 200_000
+    """captioned pictures that the denoiser sees again and again"""
+    decoder: T2iConfig = field(default_factory=T2iConfig)
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Run folder.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+def main(recipe: Path, out: Path, resume: bool) -> None:
+    """Pretrain the decoder that RECIPE describes."""
+    data = tomllib.loads(recipe.read_text())
+    pretrain(convert(PretrainRecipe, data, str(recipe)), out=out, resume=resume)
+
+
+def pretrain(recipe: PretrainRecipe, *, out: Path, resume: bool) -> None:
+    """Run both trainings and write OUT/decoder."""
+    import torch
+
+    from vlv_core.training.loop import train
+    from vlv_plugins.mini import _condition, _diffusion
+    from vlv_plugins.mini._latents import latent_means, standardise
+    from vlv_plugins.mini._tasks import DenoiserTask, VaeTask
+
+    torch.manual_seed(recipe.seed)
+    condition = _condition.build(recipe.decoder, Near())
+    diffusion = _diffusion.build(recipe.decoder, Near())
+    dataset = _open_scenes(recipe.data)
+    out.mkdir(parents=True, exist_ok=True)
+    condition.tokenizer = _tokenizer(dataset, vocab_size=recipe.decoder.vocab_size)
+    progress = click.echo
+
+    stage = VaeTask(diffusion, dataset, seed=recipe.seed)
+    options = _options(recipe.vae, seed=recipe.seed)
+    train(stage, options, out=out / "vae", resume=resume, identity=recipe.vae, progress=progress)
+    means = latent_means(diffusion, dataset, count=recipe.latents, path=out / "latents.npy")
+    standardise(diffusion, means)
+    task = DenoiserTask(condition, diffusion, dataset, means, seed=recipe.seed)
+    options = _options(recipe.t2i, seed=recipe.seed)
+    result = train(
+        task, options, out=out / "t2i", resume=resume, identity=recipe.t2i, progress=progress
+    )
+    if result.complete:
+        _save(out / "decoder", condition=condition, diffusion=diffusion)
+
+
+def _options(table: dict[str, Any], *, seed: int) -> "TrainOptions":
+    from vlv_core.training.options import TrainOptions
+
+    return convert(TrainOptions, {"seed": seed, **table}, "training options")
+
+
+def _open_scenes(options: dict[str, Any]) -> Any:
+    spec = load_plugins().get("dataset", "scenes").spec
+    return resolve(spec.open)(convert(spec.config, options, "data"), Path())
+
+
+def _tokenizer(dataset: Any, *, vocab_size: int) -> Any:
+    from vlv_plugins.mini._tokenizer import train_tokenizer
+
+    return train_tokenizer(dataset.captions(range(20_000)), vocab_size=vocab_size)
+
+
+def _save(folder: Path, *, condition: Any, diffusion: Any) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(condition.state_dict(), folder / "condition.safetensors")
+    save_file(diffusion.state_dict(), folder / "diffusion.safetensors")
+    condition.save_assets(folder)
+
+
+if __name__ == "__main__":
+    main()
