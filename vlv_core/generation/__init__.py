@@ -1,0 +1,10 @@
+"""ONE decode loop, in numpy, for every runtime: greedy, sampling, beam search, streaming.
+
+A `Stepper` (torch, ONNX Runtime, TensorRT) owns the weights and the cache and answers with the best
+k next tokens of each row; everything that decides words is here.
+"""
+
+from vlv_core.generation.loop import generate, stream
+from vlv_core.generation.options import FinishReason, Generated, GenerationOptions
+
+__all__ = ["FinishReason", "Generated", "GenerationOptions", "generate", "stream"]

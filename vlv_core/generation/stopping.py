@@ -1,0 +1,56 @@
+"""When a caption ends, for greedy, sampling and beams alike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlv_core.errors import VlvError
+
+if TYPE_CHECKING:
+    from vlv_core.generation.options import GenerationOptions
+    from vlv_core.protocols import TopK
+
+
+def looping(history: NDArray[np.int64], *, window: int, count: int) -> NDArray[np.bool_]:
+    """Which rows of `history` (R, n) end in a loop: (R,).
+
+    A row loops if its last max(window, count * period) tokens repeat with a period of at most
+    `window`. So a long phrase needs `count` rounds, and a single token must fill the window: "very
+    very very very" is no loop.
+    """
+    length = history.shape[1]
+    loops = np.zeros(len(history), bool)
+    for period in range(1, window + 1):
+        span = max(window, count * period)
+        if span > length:
+            break
+        tail = history[:, length - span :]
+        loops |= (tail[:, period:] == tail[:, :-period]).all(axis=1)
+    return loops
+
+
+def finish_reasons(
+    history: NDArray[np.int64], *, eos: Collection[int], options: GenerationOptions
+) -> NDArray[np.str_]:
+    """Why each row of `history` (R, n), newest token last, ends here: (R,), "" where it goes on."""
+    full = history.shape[1] == options.max_new_tokens
+    reasons = np.full(len(history), "length" if full else "", dtype="<U10")
+    # A loop that ran into the length limit is still called a loop: it is never hidden.
+    if full or options.stop_on_repetition:
+        loops = looping(history, window=options.repetition_window, count=options.repetition_count)
+        reasons[loops] = "repetition"
+    reasons[np.isin(history[:, -1], list(eos))] = "eos"
+    return reasons
+
+
+def checked(top: TopK) -> TopK:
+    """The stepper's answer, unless the head overflowed. Raises VlvError."""
+    if np.isnan(top.log_probs).any():
+        raise VlvError(
+            "the head's log-probabilities are not a number", hint="rerun with --dtype float32"
+        )
+    return top
