@@ -1,8 +1,8 @@
 """Philox4x32-10: counter-based random words, for plain ints and for arrays of counters alike.
 
 The generators of `vlv_core.randomness` are streams, rebuilt for each counter (15 us); here all
-counters of a batch cost one call, about 0.1 us each. Source: Salmon et al., "Parallel random numbers:
-as easy as 1, 2, 3" (2011).
+counters of a batch cost one call, about 0.1 us each. Source: Salmon et al., "Parallel random
+numbers: as easy as 1, 2, 3" (2011).
 """
 
 from typing import Any, TypeVar
