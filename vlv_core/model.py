@@ -1,7 +1,7 @@
 """VLV: the composition of the parts, in one sitting.
 
     view -> encoder -> tokens -> bottleneck -> z -> condition -> context -+-> diffusion
-                                                                        +-> connector -> prefix -> head
+                                                                          +-> connector -> head
 
 Method: Zhang et al., Vision-Language-Vision Auto-Encoder, arXiv 2507.07104.
 """
@@ -21,7 +21,7 @@ PARTS = ("encoder", "bottleneck", "condition", "diffusion", "connector", "head")
 
 
 class EncoderOutput(NamedTuple):
-    """The composed encoder's outputs: z (B, K, Dz), context (B, L, Dc), pooled, prefix (B, M, Dl)."""
+    """What the composed encoder gives: z (B, K, Dz), context (B, L, Dc), prefix (B, M, Dl)."""
 
     z: Tensor
     context: Tensor
@@ -59,15 +59,26 @@ class VLV(nn.Module):
 
     def read(self, tokens: Tensor) -> EncoderOutput:
         """tokens (B, N, De) -> the rest, for tokens that come from a cache."""
-        z = self.bottleneck(tokens)
+        return self.read_z(self.bottleneck(tokens))
+
+    def read_z(self, z: Tensor) -> EncoderOutput:
+        """z (B, K, Dz), of a picture or mixed -> the rest."""
         conditioning = self.condition(z)
         prefix = self.connector(conditioning.context)
         return EncoderOutput(z, conditioning.context, conditioning.pooled, prefix)
 
     def stage1_loss(self, tokens: Tensor, latents: Tensor, *, noise: Tensor, t: Tensor) -> Tensor:
-        """The diffusion's own denoising loss under z's conditioning, (B,)."""
+        """The diffusion's own denoising loss under z's conditioning, (B * R,).
+
+        noise (B * R, ...) and t (B * R,) hold R draws a picture; it is read once for all of them.
+        """
         conditioning: Conditioning = self.condition(self.bottleneck(tokens))
-        return self.diffusion.loss(latents, conditioning, noise=noise, t=t)
+        draws = len(noise) // len(tokens)
+        context, pooled = (
+            None if each is None else each.repeat_interleave(draws, dim=0) for each in conditioning
+        )
+        latents = latents.repeat_interleave(draws, dim=0)
+        return self.diffusion.loss(latents, Conditioning(context, pooled), noise=noise, t=t)
 
     def stage2_loss(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """The head's negative log-likelihood of captions ids (B, L), summed over mask, (B,)."""

@@ -23,7 +23,7 @@ class View:
     size: int
     """edge S, pixels"""
     fit: Fit = "crop"
-    """crop: shorter side to S, centre crop; squash: both sides to S; pad: longer side to S, white"""
+    """crop: shorter side to S, centre crop; squash: both sides to S; pad: longer side to S"""
     resample: Resample = "bilinear"
     """antialiased, as Pillow does it"""
 

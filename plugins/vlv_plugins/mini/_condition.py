@@ -60,7 +60,9 @@ class MiniCondition(nn.Module):
         """Tokens of the longest caption, start and end included."""
         if self.tokenizer is None:
             raise RuntimeError("the condition has no tokenizer: load it from a model folder")
-        return 2 + max(len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(captions)))
+        return 2 + max(
+            len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(captions))
+        )
 
     def load_assets(self, folder: Path) -> None:
         """Read the tokenizer of a model folder's part."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vlv_core import Conditioning, Near
 from vlv_core.layers import Attention, FeedForward
 from vlv_core.sampling import Schedule
+from vlv_core.specs import Prediction
 from vlv_plugins.mini._vae import Vae, to_pixels
 from vlv_plugins.mini.config import T2iConfig
 
@@ -90,8 +91,10 @@ def time_features(t: Tensor, width: int) -> Tensor:
 class MiniDiffusion(nn.Module):
     """Rectified flow in the VAE's latents: x_t = (1 - t) x_0 + t noise, velocity noise - x_0."""
 
-    prediction = "flow"
+    prediction: Prediction = "flow"
     train_steps = TRAIN_STEPS
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, *, vae: Vae, dit: Dit, channels: int) -> None:
         super().__init__()
@@ -109,9 +112,9 @@ class MiniDiffusion(nn.Module):
 
     def timesteps(self, u: Tensor) -> Tensor:
         """Logit-normal times (Esser et al., 2024), in 0..train_steps."""
-        return torch.sigmoid(torch.special.ndtri(u.double().clamp(1e-6, 1 - 1e-6)).float() + 0.4) * (
-            TRAIN_STEPS
-        )
+        return torch.sigmoid(
+            torch.special.ndtri(u.double().clamp(1e-6, 1 - 1e-6)).float() + 0.4
+        ) * (TRAIN_STEPS)
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The velocity, from the predicted clean latent."""

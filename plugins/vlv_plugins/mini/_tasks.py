@@ -28,7 +28,8 @@ class VaeTask:
 
     def __init__(self, diffusion: MiniDiffusion, dataset: Any, *, seed: int) -> None:
         self.diffusion, self.dataset, self.seed = diffusion, dataset, seed
-        self.modules = diffusion.vae
+        self.vae = diffusion.vae
+        self.modules: nn.Module = self.vae
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         return list(self.modules.named_parameters())
@@ -50,11 +51,11 @@ class VaeTask:
         del step
         pixels = to_pixels(batch.tensors["view"], torch.float32)
         posterior, extra = batch.tensors["noise"].unbind(1)
-        moments = self.modules.moments(pixels).float()
+        moments = self.vae.moments(pixels).float()
         mean, log_variance = moments.chunk(2, dim=1)
-        latents = self.modules.sample(moments, posterior)
+        latents = self.vae.sample(moments, posterior)
         spread = mean.detach().std(dim=(0, 2, 3), keepdim=True)
-        error = self.modules.decode(latents + LATENT_NOISE * spread * extra).float() - pixels
+        error = self.vae.decode(latents + LATENT_NOISE * spread * extra).float() - pixels
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
         # Flat pictures: the absolute error keeps edges sharp, the squared one finds small shapes.
         each = (error.abs() + 2 * error.square()).mean(dim=(1, 2, 3))
@@ -77,7 +78,7 @@ class DenoiserTask:
     ) -> None:
         self.condition, self.diffusion = condition, diffusion
         self.dataset, self.means, self.seed = dataset, means, seed
-        self.modules = nn.ModuleDict({"condition": condition, "diffusion": diffusion})
+        self.modules: nn.Module = nn.ModuleDict({"condition": condition, "diffusion": diffusion})
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         named = self.modules.named_parameters()

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from vlv_core.errors import ConfigError, nearest
 from vlv_core.protocols import Sample
 from vlv_plugins.scenes.captions import caption
-from vlv_plugins.scenes.render import render
+from vlv_plugins.scenes.pictures import pictures
 from vlv_plugins.scenes.splits import scenes, splits
 from vlv_plugins.scenes.world import WORLDS
 
@@ -55,12 +58,12 @@ class ScenesDataset:
         config = self.config
         numbers = [config.first + index for index in indices]
         drawn = scenes(self.world, config.split, numbers)
-        views = render(drawn)
+        views = pictures(self.world, config.split, numbers)
         prefix = f"{self.world.name}{self.world.version}/{config.split}"
         return [
             Sample(
                 key=f"{prefix}/{number}",
-                load=lambda view=view: view,
+                load=partial(np.asarray, view),
                 caption=caption(scene, config.register, variant=number % 2**32),
             )
             for number, scene, view in zip(numbers, drawn, views, strict=True)

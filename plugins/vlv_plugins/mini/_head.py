@@ -1,0 +1,177 @@
+"""`mini-lm`: a small decoder-only language model, in plain torch.
+
+Architecture and parameter names are those of Llama (Touvron et al., 2023) with tied embeddings, so
+that transformers' LlamaForCausalLM loads its weights and can check it.
+Shape legend: B batch, R rows, L length, M prefix, H heads, D head width, C KV capacity.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from vlv_core import Near
+from vlv_core.ops import attention
+from vlv_plugins.mini._stepper import MiniStepper
+from vlv_plugins.mini._tokenizer import END, load_tokenizer
+from vlv_plugins.mini.config import LmConfig
+
+ROPE_BASE = 10000.0
+KeyValue = tuple[Tensor, Tensor]
+
+
+class SelfAttention(nn.Module):
+    """Causal attention with rotary positions (Su et al., 2021)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, angles: Tensor, cache: KeyValue | None, start: int) -> Tensor:
+        """x (B, L, W) at positions start..start + L; `cache` holds the earlier ones."""
+        query, key, value = (
+            projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        query, key = rotate(query, angles), rotate(key, angles)
+        if cache is not None:
+            stop = start + x.shape[1]
+            cache[0][:, :, start:stop], cache[1][:, :, start:stop] = key, value
+            key, value = cache[0][:, :, :stop], cache[1][:, :, :stop]
+        mixed = attention(query, key, value, causal=x.shape[1] > 1)
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class GatedMlp(nn.Module):
+    """down(silu(gate(x)) * up(x)) (Shazeer, 2020)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(width, hidden, bias=False)
+        self.up_proj = nn.Linear(width, hidden, bias=False)
+        self.down_proj = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    """Pre-norm block."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(width, eps=1e-6)
+        self.self_attn = SelfAttention(width, heads)
+        self.post_attention_layernorm = nn.RMSNorm(width, eps=1e-6)
+        self.mlp = GatedMlp(width, hidden)
+
+    def forward(self, x: Tensor, angles: Tensor, cache: KeyValue | None, start: int) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), angles, cache, start)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Backbone(nn.Module):
+    """Embeddings, layers and the last norm."""
+
+    def __init__(self, *, vocab: int, width: int, depth: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(vocab, width)
+        nn.init.normal_(self.embed_tokens.weight, std=width**-0.5)
+        self.heads = heads
+        self.head_width = width // heads
+        self.layers = nn.ModuleList(Layer(width, heads, hidden) for _ in range(depth))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+
+    def forward(
+        self, x: Tensor, *, cache: Sequence[KeyValue] | None = None, start: int = 0
+    ) -> Tensor:
+        """Embeddings (B, L, W) at positions start.. -> hidden states (B, L, W)."""
+        angles = rope_angles(start, x.shape[1], self.head_width, device=x.device)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, angles, cache[index] if cache is not None else None, start)
+        return self.norm(x)
+
+
+class MiniLm(nn.Module):
+    """prefix (B, M, Dl) -> words. The output layer is the embedding table, transposed."""
+
+    eos = (END,)
+
+    def __init__(self, config: LmConfig) -> None:
+        super().__init__()
+        self.dim = config.width
+        self.vocab_size = config.vocab_size
+        self.max_length = config.max_length
+        self.tokenizer: Tokenizer | None = None
+        self.model = Backbone(
+            vocab=config.vocab_size,
+            width=config.width,
+            depth=config.depth,
+            heads=config.heads,
+            hidden=config.hidden,
+        )
+
+    def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """ids (B, L) int64, end of text appended and as padding; mask (B, L) of what counts."""
+        rows = [encoding.ids + [END] for encoding in self._words().encode_batch(list(captions))]
+        length = max(map(len, rows))
+        ids = torch.tensor([row + [END] * (length - len(row)) for row in rows])
+        lengths = torch.tensor([len(row) for row in rows])
+        return ids, torch.arange(length) < lengths[:, None]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._words().decode(list(ids))
+
+    def loss(self, prefix: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """Negative log-likelihood summed over the masked tokens, (B,)."""
+        words = self.model.embed_tokens(ids[:, :-1])
+        hidden = self.model(torch.cat([prefix.to(words.dtype), words], dim=1))
+        logits = self.logits(hidden[:, prefix.shape[1] - 1 :])
+        each = F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), reduction="none")
+        return (each.view_as(ids) * mask).sum(dim=1)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden (..., W) -> logits (..., V)."""
+        return hidden @ self.model.embed_tokens.weight.T
+
+    def start(self, prefix: Tensor, capacity: int) -> MiniStepper:
+        return MiniStepper(self, prefix, capacity)
+
+    def load_assets(self, folder: Path) -> None:
+        """Read the tokenizer of a model folder's part."""
+        self.tokenizer = load_tokenizer(folder)
+
+    def save_assets(self, folder: Path) -> None:
+        """Write the tokenizer beside the weights."""
+        self._words().save(str(folder / "tokenizer.json"))
+
+    def _words(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise RuntimeError("the head has no tokenizer: load it from a model folder")
+        return self.tokenizer
+
+
+def rope_angles(start: int, length: int, width: int, *, device: torch.device) -> Tensor:
+    """Angles of positions start..start + length, (L, width / 2)."""
+    rates = ROPE_BASE ** (-torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
+    return torch.arange(start, start + length, device=device)[:, None] * rates
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn the halves of x (B, H, L, D) by angles (L, D / 2), as Llama pairs them."""
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def build(config: LmConfig, near: Near) -> MiniLm:
+    """Architecture only."""
+    del near
+    return MiniLm(config)

@@ -1,0 +1,85 @@
+"""From choices of components to a `VLV`: architecture only, no weights read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vlv_core.config import convert
+from vlv_core.errors import ConfigError, MissingExtra
+from vlv_core.model import VLV
+from vlv_core.recipe import Recipe
+from vlv_core.registry import Plugins, available
+from vlv_core.specs import ComponentSpec, DecoderSpec, Near, View, resolve
+
+ROLES = ("encoder", "bottleneck", "decoder", "connector", "head")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A component that was chosen, with its options resolved."""
+
+    spec: ComponentSpec
+    config: Any
+    """the component's own dataclass, or None if it has none"""
+
+
+def choose(role: str, name: str, options: Mapping[str, Any], *, plugins: Plugins) -> Choice:
+    """Look a component up and check its options.
+
+    Raises PluginError for an unknown or ambiguous name, MissingExtra for an absent library,
+    ConfigError for options that it does not have.
+    """
+    spec: ComponentSpec = plugins.get(role, name).spec
+    if available(spec) is not None:
+        raise MissingExtra(f"{role} {name!r}: a library", extra=spec.extra or "train")
+    if spec.config is None:
+        if options:
+            raise ConfigError(f"{role}: {name!r} has no options, but {sorted(options)} were given")
+        return Choice(spec, None)
+    return Choice(spec, convert(spec.config, dict(options), role))
+
+
+def choices_of(recipe: Recipe, *, plugins: Plugins) -> dict[str, Choice]:
+    """A recipe's five choices by role."""
+    return {
+        role: choose(role, part.plugin, part.options, plugins=plugins)
+        for role, part in recipe.parts().items()
+    }
+
+
+def compose(choices: Mapping[str, Choice], *, view: View, diffusion: bool = True) -> VLV:
+    """Build the parts against each other's sizes. Works on the meta device.
+
+    Encoder, condition and head come first; bottleneck and connector are built between them.
+    Raises ConfigError where neighbours' sizes differ.
+    """
+    near = Near(view_size=view.size)
+    encoder = _build(choices["encoder"], near)
+    condition = _build(choices["decoder"], near)
+    head = _build(choices["head"], near)
+    near = replace(
+        near,
+        num_tokens=encoder.num_tokens,
+        token_dim=encoder.dim,
+        embedding_dim=condition.embedding_dim,
+        max_queries=condition.max_queries,
+        context_dim=condition.context_dim,
+        head_dim=head.dim,
+    )
+    bottleneck = _build(choices["bottleneck"], near)
+    near = replace(near, num_queries=bottleneck.num_queries)
+    decoder = choices["decoder"]
+    assert isinstance(decoder.spec, DecoderSpec)
+    return VLV(
+        view=view,
+        encoder=encoder,
+        bottleneck=bottleneck,
+        condition=condition,
+        connector=_build(choices["connector"], near),
+        head=head,
+        diffusion=resolve(decoder.spec.diffusion)(decoder.config, near) if diffusion else None,
+    )
+
+
+def _build(choice: Choice, near: Near) -> Any:
+    return resolve(choice.spec.build)(choice.config, near)

@@ -1,0 +1,24 @@
+"""Writing whole files or none, and keeping named files inside their folder."""
+
+import os
+from pathlib import Path
+
+from vlv_core.errors import ModelError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary name beside `path`, flush to disk, rename."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def contained(folder: Path, name: str) -> Path:
+    """The file `name` of a folder. Raises ModelError if it lies elsewhere, by any trick."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"{name!r} would lie outside {folder}", hint="do not trust this folder")
+    return path
