@@ -25,6 +25,11 @@ from vlv_core.errors import ConfigError, ModelError
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+FREE = frozenset(
+    {"cache", "cache_gib", "checkpoint_every", "keep_checkpoints", "log_every", "strip_every"}
+    | {"workers", "domain", "licence", "summary"}
+)
+"""last words of recipe keys that a resume may change: they do not touch the weights"""
 
 
 @dataclass
@@ -100,7 +105,9 @@ def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], *, folde
     """Raises ConfigError naming every key in which the checkpoint's recipe differs."""
     plain = json.loads(json.dumps(wanted))
     differing = sorted(
-        key for key in {*found, *plain} if found.get(key, _ABSENT) != plain.get(key, _ABSENT)
+        key
+        for key in {*found, *plain}
+        if found.get(key, _ABSENT) != plain.get(key, _ABSENT) and key.rpartition(".")[2] not in FREE
     )
     if not differing:
         return

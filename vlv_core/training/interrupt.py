@@ -16,6 +16,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self.number: int | None = None
+        """the signal that asked"""
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -32,7 +34,7 @@ class StopRequest:
         self._restore()
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        self.requested, self.number = True, number
         self._restore()
 
     def _restore(self) -> None:
