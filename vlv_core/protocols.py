@@ -237,7 +237,10 @@ class Sample(NamedTuple):
 
 
 class Dataset(Protocol):
-    """A finite, indexable set of samples; captions are None for stage 1."""
+    """A finite, indexable set of samples; captions are None for stage 1.
+
+    One that fetches many samples faster than one by one also has `samples(indices) -> list[Sample]`.
+    """
 
     def __len__(self) -> int: ...
 

@@ -8,7 +8,7 @@ eight, before and after a resume; and a picture that someone mends is simply rea
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -103,8 +103,7 @@ def read_batch(
     rows: list[int] = []
     samples: list[Sample] = []
     pictures: list[NDArray[np.uint8]] = []
-    for row, index in enumerate(indices):
-        sample = dataset[int(index)]
+    for row, sample in enumerate(_samples(dataset, [int(index) for index in indices])):
         picture = _read_view(sample, view, quarantine)
         if picture is not None:
             rows.append(row)
@@ -117,6 +116,12 @@ def read_batch(
         views=np.stack(pictures) if pictures else np.empty(shape, np.uint8),
         captions=tuple(sample.caption for sample in samples),
     )
+
+
+def _samples(dataset: Dataset, indices: list[int]) -> Sequence[Sample]:
+    """A dataset that can fetch many samples at once, does."""
+    many = getattr(dataset, "samples", None)
+    return many(indices) if many else [dataset[index] for index in indices]
 
 
 def _read_view(sample: Sample, view: View, quarantine: Quarantine) -> NDArray[np.uint8] | None:
