@@ -1,15 +1,14 @@
-"""The condition half of `mini-t2i`: a causal text encoder in the manner of CLIP's, fed by embeddings."""
+"""The condition half of `mini-t2i`: a causal text encoder in CLIP's manner, fed by embeddings."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from vlv_core import Conditioning, Near
 from vlv_core.layers import Block
-from vlv_plugins.mini._tokenizer import END, START, load_tokenizer
+from vlv_plugins.mini._tokenizer import END, START, bundled_tokenizer, load_tokenizer
 from vlv_plugins.mini.config import T2iConfig
 
 
@@ -22,7 +21,7 @@ class MiniCondition(nn.Module):
         super().__init__()
         self.embedding_dim = self.context_dim = width
         self.max_queries = length
-        self.tokenizer: Tokenizer | None = None
+        self.tokenizer = bundled_tokenizer()
         self.embed = nn.Embedding(vocab, width)
         nn.init.normal_(self.embed.weight, std=0.5)
         self.positions = nn.Parameter(torch.randn(length, width) * 0.1)
@@ -47,8 +46,6 @@ class MiniCondition(nn.Module):
 
     def tokenize(self, captions: Sequence[str], *, length: int) -> tuple[Tensor, list[int]]:
         """ids (B, length): start, words, end, and the end again as padding; and the cut counts."""
-        if self.tokenizer is None:
-            raise RuntimeError("the condition has no tokenizer: load it from a model folder")
         rows, cut = [], []
         for encoding in self.tokenizer.encode_batch(list(captions)):
             words = encoding.ids[: length - 2]
@@ -58,8 +55,6 @@ class MiniCondition(nn.Module):
 
     def longest(self, captions: Sequence[str]) -> int:
         """Tokens of the longest caption, start and end included."""
-        if self.tokenizer is None:
-            raise RuntimeError("the condition has no tokenizer: load it from a model folder")
         return 2 + max(
             len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(captions))
         )
@@ -70,8 +65,7 @@ class MiniCondition(nn.Module):
 
     def save_assets(self, folder: Path) -> None:
         """Write the tokenizer beside the weights."""
-        if self.tokenizer is not None:
-            self.tokenizer.save(str(folder / "tokenizer.json"))
+        self.tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def build(config: T2iConfig, near: Near) -> MiniCondition:

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from vlv_core import Near
 from vlv_core.ops import attention
 from vlv_plugins.mini._stepper import MiniStepper
-from vlv_plugins.mini._tokenizer import END, load_tokenizer
+from vlv_plugins.mini._tokenizer import END, bundled_tokenizer, load_tokenizer
 from vlv_plugins.mini.config import LmConfig
 
 ROPE_BASE = 10000.0
@@ -109,7 +108,7 @@ class MiniLm(nn.Module):
         self.dim = config.width
         self.vocab_size = config.vocab_size
         self.max_length = config.max_length
-        self.tokenizer: Tokenizer | None = None
+        self.tokenizer = bundled_tokenizer()
         self.model = Backbone(
             vocab=config.vocab_size,
             width=config.width,
@@ -120,14 +119,14 @@ class MiniLm(nn.Module):
 
     def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """ids (B, L) int64, end of text appended and as padding; mask (B, L) of what counts."""
-        rows = [encoding.ids + [END] for encoding in self._words().encode_batch(list(captions))]
+        rows = [[*encoding.ids, END] for encoding in self.tokenizer.encode_batch(list(captions))]
         length = max(map(len, rows))
         ids = torch.tensor([row + [END] * (length - len(row)) for row in rows])
         lengths = torch.tensor([len(row) for row in rows])
         return ids, torch.arange(length) < lengths[:, None]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._words().decode(list(ids))
+        return self.tokenizer.decode(list(ids))
 
     def loss(self, prefix: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Negative log-likelihood summed over the masked tokens, (B,)."""
@@ -150,12 +149,7 @@ class MiniLm(nn.Module):
 
     def save_assets(self, folder: Path) -> None:
         """Write the tokenizer beside the weights."""
-        self._words().save(str(folder / "tokenizer.json"))
-
-    def _words(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise RuntimeError("the head has no tokenizer: load it from a model folder")
-        return self.tokenizer
+        self.tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def rope_angles(start: int, length: int, width: int, *, device: torch.device) -> Tensor:

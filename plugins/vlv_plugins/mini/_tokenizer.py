@@ -26,6 +26,11 @@ def train_tokenizer(captions: Iterable[str], *, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
+def bundled_tokenizer() -> Tokenizer:
+    """The tokenizer that pretraining made from the world's captions; spells any other text."""
+    return Tokenizer.from_file(str(Path(__file__).with_name("tokenizer.json")))
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model folder's part; ModelError if there is none."""
     path = folder / "tokenizer.json"

@@ -1,4 +1,6 @@
-"""Pretrain the bundled text-to-image model on captioned scenes: `python -m vlv_plugins.mini.pretrain`.
+"""Pretrain the bundled text-to-image model on captioned scenes.
+
+    python -m vlv_plugins.mini.pretrain recipes/pretrain-s.toml -o runs/pretrain-s
 
 First the VAE, then text encoder and denoiser together; both are frozen ever after. Interrupted,
 the same command with --resume continues. OUT/decoder then holds the two parts' weights.
