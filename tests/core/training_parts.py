@@ -12,6 +12,7 @@ from vlv_core.connector import Mlp
 from vlv_core.model import VLV
 from vlv_core.protocols import Conditioning, Sample
 from vlv_core.recipe import Data, Stage
+from vlv_core.sampling import Schedule
 from vlv_core.specs import PixelSpec, View
 
 SIZE = 8
@@ -53,6 +54,9 @@ class TinyCondition(nn.Module):
         context = self.drop(torch.tanh(self.layer(z)))
         return Conditioning(context, context.mean(1))
 
+    def unconditional(self, length: int) -> Conditioning:
+        return self(torch.zeros(1, length, 8))
+
 
 class TinyDiffusion(nn.Module):
     """Latents are 3 x 4 x 4 means of pixels; the denoiser sees context through its mean."""
@@ -91,6 +95,13 @@ class TinyDiffusion(nn.Module):
         noisy = (1 - mix) * latents + mix * noise
         error = self.predict(noisy, t, conditioning) - (noise - latents)
         return error.square().mean(dim=(1, 2, 3))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        pictures = latents.permute(0, 2, 3, 1).repeat_interleave(2, 1).repeat_interleave(2, 2)
+        return pictures.sigmoid()
+
+    def schedule(self) -> Schedule:
+        return Schedule(prediction="flow")
 
 
 class TinyHead(nn.Module):

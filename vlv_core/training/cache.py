@@ -171,7 +171,7 @@ def content_digests(keys: Sequence[str], views: NDArray[np.uint8]) -> list[bytes
     digests = []
     for key, view in zip(keys, views, strict=True):
         state = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=DIGEST)
-        state.update(np.ascontiguousarray(view))
+        state.update(np.ascontiguousarray(view).data)
         digests.append(state.digest())
     return digests
 
@@ -187,5 +187,5 @@ def component_digest(modules: Sequence[nn.Module], *, config: str) -> str:
         for name, tensor in module.state_dict().items():
             state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             plain = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-            state.update(memoryview(plain.numpy()))
+            state.update(plain.numpy().data)
     return state.hexdigest()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vlv_core.errors import UsageError, VlvError
 from vlv_core.training import checkpoint, gradients
+from vlv_core.training.board import Board
 from vlv_core.training.ema import Ema
 from vlv_core.training.interrupt import StopRequest
 from vlv_core.training.log import Metrics, MetricsFile, line
@@ -42,6 +43,8 @@ class Result:
     """False if a signal stopped it; a checkpoint was written"""
     loss: float
     """of the last log row; NaN if there was none"""
+    signal: int | None = None
+    """the one that stopped it, where this process got it"""
 
 
 class Diverged(VlvError):
@@ -138,14 +141,15 @@ class Trainer:
 
     def run(self, *, progress: Progress | None, strip: Strip | None) -> Result:
         """All steps that are left, or those until a signal."""
-        steps = self.options.steps
+        steps, main = self.options.steps, self.accelerator.is_main_process
         self.metrics = MetricsFile(
             self.out / "metrics.jsonl",
             resume_at=self.step,
-            active=self.accelerator.is_main_process,
+            active=main,
         )
+        self.board = Board(self.out / "tensorboard", resume_at=self.step, active=main)
         batches = prefetch(self._batch, self._jobs(), workers=self.options.workers)
-        with contextlib.closing(batches), StopRequest() as stop:
+        with contextlib.closing(batches), contextlib.closing(self.board), StopRequest() as stop:
             while self.step < steps and not self._stopping(stop):
                 self._update(batches)
                 self._report(progress=progress, strip=strip)
@@ -153,7 +157,7 @@ class Trainer:
             self._save()
         elif self.ema:
             self.ema.apply()
-        return Result(self.step, self.step == steps, self.loss)
+        return Result(self.step, self.step == steps, self.loss, stop.number)
 
     def _update(self, batches: Iterator[Batch]) -> None:
         """One step: the micro-batches, their sum over processes, the optimiser."""
@@ -213,6 +217,7 @@ class Trainer:
             seconds=total,
         )
         self.metrics.write(row)
+        self.board.write(row)
         if progress and self.accelerator.is_main_process:
             left = (self.options.steps - self.step) * self.options.batch / row.pictures_per_s
             progress(line(row, name=self.task.name, steps=self.options.steps, seconds_left=left))

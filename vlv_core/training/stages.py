@@ -61,6 +61,9 @@ class StageTask:
             tensors |= frozen.collate(found.views, digests)
         return Batch(found.keys, tensors)
 
+    def loss(self, batch: Batch, *, step: int) -> tuple[Tensor, Tensor | float]:
+        raise NotImplementedError
+
     def open_caches(self, folder: Path, *, config: str) -> list[str]:
         """Caches as the recipe wants them, on the device where the model is; what to tell the user.
 

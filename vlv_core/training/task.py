@@ -18,9 +18,13 @@ class Batch:
 class Task(Protocol):
     """One training problem. Nothing in it keeps state between steps but the parameters."""
 
-    name: str
-    modules: nn.Module
-    """all that the loss touches; moved to the device and given the same weights on every process"""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def modules(self) -> nn.Module:
+        """All that the loss touches; the loop moves it and gives every process the same weights."""
+        ...
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """What the optimiser updates and checkpoints hold; names are unique."""
