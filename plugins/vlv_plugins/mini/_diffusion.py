@@ -20,6 +20,8 @@ LATENT_EDGE = 8
 T_MIN = 0.05
 """least time by which a velocity is divided; below it x-prediction would blow errors up"""
 TRAIN_STEPS = 1000
+TIME_MEAN = 0.4
+"""of the times' logits: a little towards noise, where the condition decides what is drawn"""
 
 
 class Modulated(nn.Module):
@@ -112,9 +114,8 @@ class MiniDiffusion(nn.Module):
 
     def timesteps(self, u: Tensor) -> Tensor:
         """Logit-normal times (Esser et al., 2024), in 0..train_steps."""
-        return torch.sigmoid(
-            torch.special.ndtri(u.double().clamp(1e-6, 1 - 1e-6)).float() + 0.4
-        ) * (TRAIN_STEPS)
+        normal = torch.special.ndtri(u.double().clamp(1e-6, 1 - 1e-6)).float()
+        return torch.sigmoid(normal + TIME_MEAN) * TRAIN_STEPS
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The velocity, from the predicted clean latent."""
