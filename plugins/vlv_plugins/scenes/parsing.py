@@ -160,7 +160,7 @@ def _parse_json(text: str) -> Facts | None:
             item if isinstance(item, list) else [item[key] for key in OBJECT_KEYS]
             for item in data["objects"]
         ]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     known = all(
         len(row) == len(OBJECT_KEYS)

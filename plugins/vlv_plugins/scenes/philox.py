@@ -53,7 +53,8 @@ def words(
     attempts = np.full_like(blocks, attempt)
     counter = (wide & np.uint64(_MASK), wide >> np.uint64(32), attempts, blocks)
     drawn = philox(counter, key=key)
-    return np.stack(np.broadcast_arrays(*drawn), axis=-1).reshape(len(indices), -1)[:, :number]
+    lanes = np.stack(np.broadcast_arrays(*drawn), axis=-1)
+    return lanes.reshape(len(indices), 4 * blocks.size)[:, :number]
 
 
 def below(drawn: NDArray[np.uint64], bound: int | NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""What every scene keeps, checked on the scenes themselves and by rendering, not by the sampler's own code."""
+"""What every scene keeps, checked on scenes and pictures, not by the sampler's own code."""
 
 from collections import Counter
 from itertools import combinations
@@ -79,12 +79,13 @@ def test_every_object_stands_out_from_what_the_background_shows(world, drawn):
     for scene in drawn[world.name, "train"]:
         if scene.background not in shown:
             picture = render([Scene(scene.background, ())])[0].reshape(-1, 3)
-            shown[scene.background] = np.unique(picture, axis=0).astype(float)
+            seen, counts = np.unique(picture, axis=0, return_counts=True)
+            # The antialiased rims of dots mix both colours in a few pixels: no background.
+            kept = np.argsort(-counts)[: 2 if scene.background.kind == "dots" else None]
+            shown[scene.background] = seen[kept].astype(float)
         for item in scene.objects:
             difference = delta_e([COLOUR_RGB[item.colour]], shown[scene.background])
-            # Antialiased dots mix both colours in a few border pixels, which is no background.
-            kept = difference[0] >= MIN_DELTA_E - 1
-            assert kept.all() or scene.background.kind == "dots"
+            assert difference.min() >= MIN_DELTA_E - 1  # a gradient's pixels are rounded
 
 
 @pytest.mark.parametrize("split", ["train", "count", "held-out"])

@@ -18,7 +18,8 @@ def write_broken(folder: Path) -> Iterator[Entry]:
     (folder / "zero-bytes.jpg").touch()
     yield Entry("zero-bytes.jpg", "failed", "empty file")
 
-    whole = encoded(scene_picture(30), "JPEG")
+    # Wide enough for the cut to fall among the pixels; half of 64 x 64 would still be header.
+    whole = encoded(scene_picture(30).resize((256, 256)), "JPEG")
     (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     yield Entry("truncated.jpg", "failed", "the second half is missing")
 
