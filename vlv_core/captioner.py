@@ -4,10 +4,12 @@ A backend (torch here, ONNX Runtime or TensorRT elsewhere) runs the graphs; prep
 randomness and defaults are here once, so that every backend behaves alike.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +17,13 @@ from numpy.typing import NDArray
 from vlv_core.errors import UsageError
 from vlv_core.generation import GenerationOptions, generate, stream
 from vlv_core.preprocess import views
-from vlv_core.protocols import Array, Caption, Conditioning, Encoded, Stepper
+from vlv_core.protocols import Caption, Conditioning, Encoded, Stepper
 from vlv_core.randomness import Purpose, normal_rows
 from vlv_core.sampling import Schedule, sample
 from vlv_core.specs import View
+
+if TYPE_CHECKING:
+    from vlv_core.protocols import Array
 
 DEFAULT_NEW_TOKENS = 300
 """the paper's longest caption"""

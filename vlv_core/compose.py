@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vlv_core.config import convert
-from vlv_core.errors import ConfigError, MissingExtra
+from vlv_core.config import configure
+from vlv_core.errors import MissingExtra
 from vlv_core.model import VLV
 from vlv_core.recipe import Recipe
 from vlv_core.registry import Plugins, available
@@ -32,11 +32,7 @@ def choose(role: str, name: str, options: Mapping[str, Any], *, plugins: Plugins
     spec: ComponentSpec = plugins.get(role, name).spec
     if available(spec) is not None:
         raise MissingExtra(f"{role} {name!r}: a library", extra=spec.extra or "train")
-    if spec.config is None:
-        if options:
-            raise ConfigError(f"{role}: {name!r} has no options, but {sorted(options)} were given")
-        return Choice(spec, None)
-    return Choice(spec, convert(spec.config, dict(options), role))
+    return Choice(spec, configure(spec.config, options, role))
 
 
 def choices_of(recipe: Recipe, *, plugins: Plugins) -> dict[str, Choice]:

@@ -1,5 +1,6 @@
 """The built-in connector: the paper's psi, an MLP from context to the head's embedding space."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ class Mlp(nn.Module):
         self.dim = dim
         widths = [context_dim, *[hidden] * (depth - 1), dim]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.GELU()]
         self.layers = nn.Sequential(*layers[:-1])
 

@@ -1,10 +1,10 @@
 """The hooks. A plugin implements any of them; each returns records and registers nothing.
 
-    from vlv_core import EncoderSpec, hookimpl
+from vlv_core import EncoderSpec, hookimpl
 
-    @hookimpl
-    def vlv_encoders():
-        return [EncoderSpec(name="mine", build="my_package._encoder:build", summary="my encoder")]
+@hookimpl
+def vlv_encoders():
+    return [EncoderSpec(name="mine", build="my_package._encoder:build", summary="my encoder")]
 """
 
 from __future__ import annotations

@@ -67,6 +67,11 @@ class Manifest:
     """where the weights come from: recipe, seed, steps"""
 
     def entry(self, part: str) -> PartEntry:
+        """Raises ModelError if the folder does not hold the part."""
+        if part not in self.parts:
+            raise ModelError(
+                f"model {self.name!r} has no part {part!r}; it has {', '.join(self.parts)}"
+            )
         return convert(PartEntry, self.parts[part], f"{MANIFEST}: parts.{part}")
 
 
@@ -85,19 +90,31 @@ def save_model(
 
     `dtype` is that of floating-point weights on disk; loading brings them back to float32.
     """
+    said = {"name": name, "licence": licence, "domain": domain, "training": dict(training or {})}
+    parts = dict(model.parts())
+    save_parts(parts, folder, choices=choices, view=model.view, said=said, dtype=dtype)
+
+
+def save_parts(
+    parts: Mapping[str, nn.Module],
+    folder: Path,
+    *,
+    choices: Mapping[str, Choice],
+    view: View,
+    said: Mapping[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write some parts as a folder that recipes may take `weights` from.
+
+    `said` is what the manifest says beside view and parts; `name` at least.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    parts = {part: _save_part(module, folder, part, choices, dtype=dtype)
-             for part, module in model.parts()}  # fmt: skip
-    manifest = {
-        "schema": SCHEMA,
-        "name": name,
-        "licence": licence,
-        "domain": domain,
-        "view": to_dict(model.view),
-        "training": dict(training or {}),
-        "parts": parts,
+    entries = {
+        part: _save_part(module, folder, part, choices[ROLE_OF.get(part, part)], dtype=dtype)
+        for part, module in parts.items()
     }
+    manifest = {"schema": SCHEMA, **said, "view": to_dict(view), "parts": entries}
     write_atomically(folder / MANIFEST, tomli_w.dumps(manifest).encode())
 
 
@@ -115,11 +132,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} has schema {data.get('schema')!r}; this version of vlv reads {SCHEMA!r}",
             hint="use the version of vlv that wrote it, or save the model again",
         )
-    manifest = convert(Manifest, data, str(path))
-    missing = [part for part in PARTS if part not in manifest.parts and part != "diffusion"]
-    if missing:
-        raise ModelError(f"{path} does not describe the parts {', '.join(missing)}")
-    return manifest
+    return convert(Manifest, data, str(path))
 
 
 def load_model(
@@ -127,12 +140,11 @@ def load_model(
 ) -> tuple[VLV, dict[str, Choice]]:
     """The composed model with its weights, in eval mode, and the choices it was built from.
 
-    Raises ModelError for missing or changed files and for weights that do not fit the code.
+    Raises ModelError for missing parts, missing or changed files, and for weights that do not fit
+    the code.
     """
     manifest = read_manifest(folder)
-    wanted = [part for part in PARTS if part in manifest.parts]
-    if not diffusion:
-        wanted.remove("diffusion")
+    wanted = [part for part in PARTS if part != "diffusion" or diffusion]
     entries = {part: manifest.entry(part) for part in wanted}
     named = {ROLE_OF.get(part, part): entry for part, entry in entries.items()}
     choices = {
@@ -140,7 +152,7 @@ def load_model(
         for role in ROLES
     }
     with torch.device("meta"):
-        model = compose(choices, view=manifest.view, diffusion="diffusion" in wanted)
+        model = compose(choices, view=manifest.view, diffusion=diffusion)
     for part, module in model.parts():
         load_part(module, folder, part, entries[part])
     return model.eval(), choices
@@ -190,11 +202,10 @@ def _save_part(
     module: nn.Module,
     folder: Path,
     part: str,
-    choices: Mapping[str, Choice],
+    choice: Choice,
     *,
     dtype: torch.dtype,
 ) -> dict[str, Any]:
-    choice = choices[ROLE_OF.get(part, part)]
     weights = {
         key: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().cpu()
         for key, tensor in module.state_dict().items()

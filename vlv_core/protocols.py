@@ -239,7 +239,7 @@ class Sample(NamedTuple):
 class Dataset(Protocol):
     """A finite, indexable set of samples; captions are None for stage 1.
 
-    One that fetches many samples faster than one by one also has `samples(indices) -> list[Sample]`.
+    One that is faster at many samples than one by one has `samples(indices) -> list[Sample]` too.
     """
 
     def __len__(self) -> int: ...

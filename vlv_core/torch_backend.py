@@ -1,7 +1,9 @@
 """The backend that runs a `VLV` in torch."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,8 +14,11 @@ from vlv_core.captioner import Limits
 from vlv_core.errors import UsageError
 from vlv_core.model import VLV, EncoderOutput
 from vlv_core.preprocess import to_pixels
-from vlv_core.protocols import Array, Conditioning, Encoded, Stepper
+from vlv_core.protocols import Conditioning, Encoded, Stepper
 from vlv_core.sampling import Schedule
+
+if TYPE_CHECKING:
+    from vlv_core.protocols import Array
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -3,7 +3,8 @@
     python -m vlv_plugins.mini.pretrain recipes/pretrain-s.toml -o runs/pretrain-s
 
 First the VAE, then text encoder and denoiser together; both are frozen ever after. Interrupted,
-the same command with --resume continues. OUT/decoder then holds the two parts' weights.
+the same command with --resume continues. OUT/decoder then holds the two parts,
+for a recipe's `weights`.
 """
 
 import tomllib
@@ -15,7 +16,7 @@ import click
 
 from vlv_core.config import convert
 from vlv_core.plugins import load_plugins
-from vlv_core.specs import Near, resolve
+from vlv_core.specs import Near, View, resolve
 from vlv_plugins.mini.config import T2iConfig
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def pretrain(recipe: PretrainRecipe, *, out: Path, resume: bool) -> None:
         task, options, out=out / "t2i", resume=resume, identity=recipe.t2i, progress=progress
     )
     if result.complete:
-        _save(out / "decoder", condition=condition, diffusion=diffusion)
+        _save(out / "decoder", recipe=recipe, condition=condition, diffusion=diffusion)
 
 
 def _options(table: dict[str, Any], *, seed: int) -> "TrainOptions":
@@ -96,13 +97,18 @@ def _tokenizer(dataset: Any, *, vocab_size: int) -> Any:
     return train_tokenizer(dataset.captions(range(20_000)), vocab_size=vocab_size)
 
 
-def _save(folder: Path, *, condition: Any, diffusion: Any) -> None:
-    from safetensors.torch import save_file
+def _save(folder: Path, *, recipe: PretrainRecipe, condition: Any, diffusion: Any) -> None:
+    from vlv_core.compose import Choice
+    from vlv_core.model_folder import save_parts
 
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(condition.state_dict(), folder / "condition.safetensors")
-    save_file(diffusion.state_dict(), folder / "diffusion.safetensors")
-    condition.save_assets(folder)
+    spec = load_plugins().get("decoder", "mini-t2i").spec
+    save_parts(
+        {"condition": condition, "diffusion": diffusion},
+        folder,
+        choices={"decoder": Choice(spec, recipe.decoder)},
+        view=View(size=64),
+        said={"name": "mini-t2i", "licence": "Apache-2.0"},
+    )
 
 
 if __name__ == "__main__":
