@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -97,9 +96,9 @@ class Captioner:
 
         `keys`, one a picture, decide the draws when sampling; without them all rows share one.
         """
-        encoded = self._encoded(pictures)
-        if not len(encoded):
+        if isinstance(pictures, list | tuple | Encoded) and not len(pictures):
             return []
+        encoded = self._encoded(pictures)
         options = self.options(encoded, options)
         generated = generate(
             self._stepper(encoded, options),
@@ -226,10 +225,3 @@ def _check_mix(pieces: Sequence[Array], keep: Sequence[int], *, most: int) -> No
             raise UsageError(f"keep is {count}, but the embedding has {len(piece)} rows")
     if not 0 < sum(keep) <= most:
         raise UsageError(f"mix would keep {sum(keep)} rows; this model reads 1 to {most}")
-
-
-def picture_key(path: str | Path) -> int:
-    """The key by which a job draws noise for a picture: a function of its path alone."""
-    from vlv_core.randomness import key_of
-
-    return key_of(Path(path).as_posix())
