@@ -1,0 +1,36 @@
+# make demo and make test do everything on a fresh machine: they create .venv and install into it.
+VENV ?= .venv
+PYTHON ?= python3
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test lint types docs check clean
+
+demo: $(READY)  ## caption and redraw pictures with the bundled model, and write a report
+	$(BIN)/vlv demo
+
+test: $(READY)  ## every test that needs no GPU; GPU tests are counted as skipped
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+docs: $(READY)  ## regenerate what the docs take from the code
+	$(BIN)/python -m cogapp -r $(COGGED)
+
+check: $(READY)  ## fail if the generated docs are out of date
+	$(BIN)/python -m cogapp --check --diff $(COGGED)
+
+clean:
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache
+
+COGGED = README.md plugins/README.md
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $(READY)
