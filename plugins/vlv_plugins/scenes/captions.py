@@ -20,7 +20,7 @@ from vlv_plugins.scenes.facts import (
     facts_of,
     relations_of,
 )
-from vlv_plugins.scenes.philox import key_of, philox
+from vlv_plugins.scenes.philox import halves, key_of, philox
 from vlv_plugins.scenes.templates import (
     BACKGROUND_PHRASES,
     COUNTS,
@@ -37,9 +37,9 @@ from vlv_plugins.scenes.world import Background, Scene
 
 
 def caption(scene: Scene, register: Register, *, variant: int) -> str:
-    """One caption of a scene; `variant`, in 0 .. 2**32 - 1, chooses the template.
+    """One caption of a scene; `variant`, in 0 .. 2**64 - 1, chooses the template.
 
-    Raises UsageError for an unknown register.
+    Raises UsageError for an unknown register and for a variant out of range.
     """
     _check(register)
     stated, choice = _state(scene, register, variant=variant)
@@ -66,7 +66,7 @@ def _check(register: str) -> None:
 
 
 def _state(scene: Scene, register: Register, *, variant: int) -> tuple[Facts, Template | str]:
-    which, side, _, _ = philox((variant, 0, 0, 0), key=_key(register))
+    which, side, _, _ = philox((*halves(variant), 0, 0), key=_key(register))
     objects = [bound(item) for item in scene.objects]
     if register == "json":
         stated = facts_of(objects, background=scene.background)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlv_core import randomness
+from vlv_core.errors import UsageError
 
 Words = TypeVar("Words", int, NDArray[np.uint64])
 
@@ -23,6 +24,13 @@ def key_of(name: str) -> tuple[int, int]:
     """Two 32-bit key words from a name, the same in every process."""
     key = randomness.key_of(name)
     return key & _MASK, key >> 32
+
+
+def halves(number: int) -> tuple[int, int]:
+    """A number as two counter words, the low one first; UsageError outside 0 .. 2**64 - 1."""
+    if not 0 <= number < 2**64:
+        raise UsageError(f"number {number} is outside 0 .. 2**64 - 1, so no counter can hold it")
+    return number & _MASK, number >> 32
 
 
 def philox(

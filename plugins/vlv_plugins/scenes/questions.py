@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from vlv_plugins.scenes.facts import relations_of
-from vlv_plugins.scenes.philox import key_of, philox
+from vlv_plugins.scenes.philox import halves, key_of, philox
 from vlv_plugins.scenes.programs import Call, run
 from vlv_plugins.scenes.relations import OPPOSITE
 from vlv_plugins.scenes.world import Scene, World
@@ -36,12 +36,15 @@ class _Draw:
 
     def among(self, items: Sequence[Item]) -> Item:
         self._drawn += 1
-        word = philox((self._variant, self._drawn, 0, 0), key=self._key)[0]
+        word = philox((*halves(self._variant), self._drawn, 0), key=self._key)[0]
         return items[word * len(items) >> 32]
 
 
 def questions(scene: Scene, *, world: World, variant: int) -> list[Question]:
-    """One question of each kind that makes sense of the scene; `variant` chooses among them."""
+    """One question of each kind that makes sense of the scene; `variant` chooses among them.
+
+    Raises UsageError for a variant outside 0 .. 2**64 - 1.
+    """
     draw = _Draw(variant)
     asked: list[Question] = []
     for kind, ask in KINDS.items():

@@ -92,7 +92,13 @@ def test_there_are_at_least_twenty_templates():
 def test_the_variant_alone_decides(register):
     first = [caption(SCENE, register, variant=variant) for variant in range(50)]
     assert first == [caption(SCENE, register, variant=variant) for variant in range(50)]
-    assert caption(SCENE, register, variant=2**32 - 1)
+    assert caption(SCENE, register, variant=2**64 - 1)
+
+
+@pytest.mark.parametrize("variant", [-1, 2**64])
+def test_a_variant_out_of_range_is_refused(variant):
+    with pytest.raises(UsageError, match=rf"number {variant} is outside 0 \.\. 2\*\*64 - 1"):
+        caption(SCENE, "dense", variant=variant)
 
 
 def test_a_single_object_has_no_relation_and_no_list():

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from vlv_plugins.scenes.philox import below, key_of, philox, words
+from vlv_plugins.scenes.philox import below, halves, key_of, philox, words
+
+from vlv_core.errors import UsageError
 
 # Philox4x32-10 in the Random123 library's list of known answers: counter, key, output.
 KNOWN = [
@@ -66,6 +68,14 @@ def test_key_attempt_and_index_each_change_every_word():
 def test_keys_are_the_same_in_every_process():
     assert key_of("shapescape-64/S/1/train") == (0xC9236779, 0x6339FB30)
     assert key_of("a") != key_of("b")
+
+
+def test_halves_are_the_low_and_the_high_word():
+    assert halves(0x123456789ABCDEF0) == (0x9ABCDEF0, 0x12345678)
+    assert halves(2**32 - 1) == (2**32 - 1, 0)
+    for number in (-1, 2**64):
+        with pytest.raises(UsageError, match=rf"number {number} is outside 0 "):
+            halves(number)
 
 
 def test_below_is_even_over_its_range():
