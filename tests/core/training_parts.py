@@ -1,6 +1,8 @@
 """A VLV of parts a few numbers wide, with dropout everywhere that a frozen part could leak it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from vlv_core.model import VLV
 from vlv_core.protocols import Conditioning, Sample
 from vlv_core.recipe import Data, Stage
 from vlv_core.sampling import Schedule
-from vlv_core.specs import PixelSpec, View
+from vlv_core.specs import Near, PixelSpec, View
 
 SIZE = 8
 WORDS = list("abcdefgh")
@@ -176,3 +178,113 @@ def tiny_vlv(seed: int = 0) -> VLV:
 def stage(train: Sequence[str], **changes: Any) -> Stage:
     defaults: dict[str, Any] = {"steps": 9, "batch": 8, "lr": 1e-2, "log_every": 1, "seed": 5}
     return Stage(train=tuple(train), data=Data(dataset="tiny"), **{**defaults, **changes})
+
+
+PLUGIN = '''\
+"""The tiny parts as a local plugin file."""
+
+from vlv_core import DatasetSpec, DecoderSpec, EncoderSpec, HeadSpec, hookimpl
+
+HERE = "tests.core.training_parts:"
+
+
+@hookimpl
+def vlv_encoders():
+    return [EncoderSpec(name="tiny-encoder", summary="tiny", build=HERE + "build_encoder")]
+
+
+@hookimpl
+def vlv_decoders():
+    where = {"build": HERE + "build_condition", "diffusion": HERE + "build_diffusion"}
+    return [DecoderSpec(name="tiny-t2i", summary="tiny", **where)]
+
+
+@hookimpl
+def vlv_heads():
+    return [HeadSpec(name="tiny-lm", summary="tiny", build=HERE + "build_head")]
+
+
+@hookimpl
+def vlv_datasets():
+    from tests.core.training_parts import PicturesConfig
+
+    return [
+        DatasetSpec(
+            name="tiny", summary="noise", open=HERE + "open_pictures", config=PicturesConfig
+        )
+    ]
+'''
+
+RECIPE = """\
+name = "tiny"
+seed = 7
+domain = "noise of 8 x 8 pixels"
+view = { size = 8 }
+
+[encoder]
+plugin = "tiny-encoder"
+[bottleneck]
+plugin = "query"
+num_queries = 4
+depth = 1
+heads = 2
+[decoder]
+plugin = "tiny-t2i"
+[connector]
+plugin = "mlp"
+[head]
+plugin = "tiny-lm"
+
+[stage1]
+train = ["encoder", "bottleneck"]
+steps = 6
+batch = 8
+lr = 1e-2
+ema = 0.9
+log_every = 2
+strip_every = 3
+data = { dataset = "tiny", broken = [3] }
+
+[stage2]
+train = ["bottleneck", "connector", "head"]
+steps = 6
+batch = 8
+lr = 1e-2
+log_every = 2
+cache = "auto"
+data = { dataset = "tiny" }
+"""
+
+
+@dataclass(frozen=True)
+class PicturesConfig:
+    broken: tuple[int, ...] = ()
+    captions: bool = True
+
+
+def open_pictures(config: PicturesConfig, root: Path) -> Pictures:
+    return Pictures(broken=config.broken, captions=config.captions)
+
+
+def build_encoder(config: None, near: Near) -> TinyEncoder:
+    return TinyEncoder()
+
+
+def build_condition(config: None, near: Near) -> TinyCondition:
+    return TinyCondition()
+
+
+def build_diffusion(config: None, near: Near) -> TinyDiffusion:
+    return TinyDiffusion()
+
+
+def build_head(config: None, near: Near) -> TinyHead:
+    return TinyHead()
+
+
+def write_recipe(folder: Path) -> tuple[Path, Path]:
+    """The recipe and the plugin file, written into `folder`."""
+    recipe, plugin = folder / "tiny.toml", folder / "vlv_tiny_parts.py"
+    recipe.write_text(RECIPE)
+    plugin.write_text(PLUGIN)
+    return recipe, plugin

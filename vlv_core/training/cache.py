@@ -9,6 +9,7 @@ is whole, and its checksum is verified when it is read: a cut or damaged row is 
 """
 
 import json
+import math
 import os
 import threading
 import zlib
@@ -38,7 +39,7 @@ class Layout(NamedTuple):
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self.shape)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Place(NamedTuple):
@@ -74,12 +75,12 @@ class Store:
 
     def get(self, digests: Sequence[bytes]) -> tuple[Tensor, list[int]]:
         """Rows (B, *shape), zeros where unknown, and which those are."""
-        found = np.zeros((len(digests), self.layout.row_bytes), np.uint8)
+        rows = torch.zeros(len(digests), math.prod(self.layout.shape), dtype=self.layout.dtype)
+        found = rows.view(torch.uint8).numpy()
         with self._lock:
             if any(digest not in self._places for digest in digests):
                 self._refresh()
             missing = [at for at, digest in enumerate(digests) if not self._read(digest, found[at])]
-        rows = torch.from_numpy(found).view(self.layout.dtype)
         return rows.view(len(digests), *self.layout.shape), missing
 
     def put(self, digests: Sequence[bytes], rows: Tensor) -> None:

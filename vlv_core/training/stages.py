@@ -54,7 +54,7 @@ class StageTask:
         if not found.keys:
             return Batch(())
         digests: list[bytes] = []
-        if any(frozen.store for frozen in self.passes):
+        if any(frozen.store is not None for frozen in self.passes):
             digests = content_digests(found.keys, found.views)
         tensors = self._targets(found, step=step)
         for frozen in self.passes:
