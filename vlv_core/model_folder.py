@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from vlv_core.captioner import Captioner
@@ -211,9 +211,7 @@ def _save_part(
         for key, tensor in module.state_dict().items()
     }
     file = folder / f"{part}.safetensors"
-    partial = file.with_name(f".{file.name}.partial")
-    save_file(weights, partial)
-    partial.replace(file)
+    write_atomically(file, save(weights))
     return {
         "plugin": choice.spec.name,
         "config": {} if choice.config is None else to_dict(choice.config),

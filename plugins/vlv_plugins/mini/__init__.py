@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from vlv_core import DecoderSpec, EncoderSpec, HeadSpec, hookimpl
+from vlv_core import DecoderSpec, EncoderSpec, HeadSpec, ModelSpec, hookimpl
 from vlv_plugins.mini.config import LmConfig, T2iConfig, VitConfig
 
 
@@ -45,5 +45,16 @@ def vlv_heads() -> Iterable[HeadSpec]:
             config=LmConfig,
             requires=("torch",),
             extra="train",
+        )
+    ]
+
+
+@hookimpl
+def vlv_models() -> Iterable[ModelSpec]:
+    return [
+        ModelSpec(
+            name="mini",
+            summary="the bundled model of ShapeScape-64, world S; it has seen no photographs",
+            folder="vlv_plugins.mini:model",
         )
     ]
