@@ -84,7 +84,7 @@ def newest(folder: Path) -> Checkpoint | None:
     for path in steps(folder):
         problem = verify(path)
         if problem is None:
-            return _load(path)
+            return load(path)
         log.warning("checkpoint %s is damaged and passed by: %s", path, problem)
     return None
 
@@ -136,7 +136,8 @@ def copy_weights(weights: Mapping[str, Tensor], named: Sequence[tuple[str, Param
 _ABSENT = object()
 
 
-def _load(path: Path) -> Checkpoint:
+def load(path: Path) -> Checkpoint:
+    """A checkpoint that `verify` finds nothing wrong with."""
     state = json.loads((path / "state.json").read_text())
     tables = {name: _read(path / f"{name}.safetensors") for name in ("weights", "optimizer", "ema")}
     return Checkpoint(step=state["step"], identity=state["identity"], **tables)
