@@ -167,6 +167,8 @@ def test_pixels_equal_the_original_processors() -> None:
         np.testing.assert_array_equal(got, expected)
 
 
-def test_importing_needs_no_torch() -> None:
-    code = "import sys, vlv_core.preprocess; sys.exit('torch' in sys.modules)"
+def test_pictures_data_and_jobs_import_no_torch() -> None:
+    names = "preprocess, data.folder, data.jsonl, data.order, data.quarantine, jobs, cli.caption"
+    modules = ", ".join(f"vlv_core.{name}" for name in names.split(", "))
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

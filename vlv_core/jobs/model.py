@@ -61,9 +61,9 @@ class Model:
         try:
             captions = self._caption(batch)
         except Exception as error:
-            _raise_if_usage(error)
+            raise_if_usage(error)
             if len(batch) > 1:
-                logger.warning("a batch failed, now one by one: %s", _reason(error))
+                logger.warning("a batch failed, now one by one: %s", reason_of(error))
                 return [answer for picture in batch for answer in self.answer([picture])]
             return [self._failed(error, time.perf_counter() - started)]
         self._failures = 0
@@ -81,7 +81,7 @@ class Model:
 
     def _failed(self, error: Exception, seconds: float) -> Answer:
         self._failures += 1
-        reason = _reason(error)
+        reason = reason_of(error)
         if self._failures >= _GIVE_UP:
             raise VlvError(
                 f"the model failed on {self._failures} pictures in a row, the last time: {reason}",
@@ -90,11 +90,12 @@ class Model:
         return Answer(None, seconds, f"the model failed: {reason}")
 
 
-def _raise_if_usage(error: Exception) -> None:
+def raise_if_usage(error: Exception) -> None:
     """Wrong options are wrong for every picture; only DataError is about the picture itself."""
     if isinstance(error, VlvError) and not isinstance(error, DataError):
         raise error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What failed, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
