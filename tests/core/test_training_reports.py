@@ -14,6 +14,7 @@ from tests.core.training_parts import Pictures, stage, tiny_vlv
 from vlv_core.data.quarantine import Quarantine
 from vlv_core.errors import DataError
 from vlv_core.specs import View
+from vlv_core.strips import EDGE
 from vlv_core.training import log
 from vlv_core.training.board import Board
 from vlv_core.training.charts import draw_curve
@@ -21,7 +22,7 @@ from vlv_core.training.estimate import estimate, in_words
 from vlv_core.training.log import Metrics, MetricsFile, clock, line, resident_gib
 from vlv_core.training.measure import denoising_error
 from vlv_core.training.stages import Stage1Task, Stage2Task
-from vlv_core.training.strip import EDGE, StripRow, draw_strip, readable
+from vlv_core.training.strip import StripRow, draw_strip, readable
 
 
 def row(step: int, *, loss: float = 0.5, seconds: float = 1.0) -> Metrics:

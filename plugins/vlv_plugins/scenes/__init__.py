@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from vlv_core import DatasetSpec, hookimpl
+from vlv_core import DatasetSpec, EvaluatorSpec, hookimpl
 
 
 @hookimpl
@@ -15,5 +15,19 @@ def vlv_datasets() -> Iterable[DatasetSpec]:
             summary="ShapeScape-64: rendered scenes with exact captions, made on demand",
             open="vlv_plugins.scenes.dataset:open_scenes",
             config=ScenesConfig,
+        )
+    ]
+
+
+@hookimpl
+def vlv_evaluators() -> Iterable[EvaluatorSpec]:
+    from vlv_plugins.scenes.evaluate import ScenesEvalConfig
+
+    return [
+        EvaluatorSpec(
+            name="scenes",
+            summary="scene F1 and CIDEr-D of captions, and reconstructions read by an oracle",
+            evaluate="vlv_plugins.scenes.evaluate:evaluate",
+            config=ScenesEvalConfig,
         )
     ]

@@ -1,6 +1,6 @@
 """Scores of many scenes as rates, each with a bootstrap interval over scenes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A rate in 0..1 and its bootstrap interval at `LEVEL`."""
+    """A rate, or a mean, and its bootstrap interval at `LEVEL`."""
 
     value: float
     low: float
@@ -36,7 +36,27 @@ def aggregate(
     """
     if not scores:
         raise UsageError("no scores to aggregate; score at least one scene")
-    rows = [_fractions(item) for item in scores]
+    return _estimates([_fractions(item) for item in scores], seed=seed, resamples=resamples)
+
+
+def averages(
+    columns: Mapping[str, Sequence[float]], *, seed: int, resamples: int = RESAMPLES
+) -> dict[str, Estimate]:
+    """Means over scenes of other figures, by name; every column has a value a scene.
+
+    Raises UsageError if there are no scenes.
+    """
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if not rows:
+        raise UsageError("no figures to average; measure at least one scene")
+    weighed = [{name: (value, 1) for name, value in row.items()} for row in rows]
+    return _estimates(weighed, seed=seed, resamples=resamples)
+
+
+def _estimates(
+    rows: Sequence[Mapping[str, tuple[float, float]]], *, seed: int, resamples: int
+) -> dict[str, Estimate]:
+    """Sums of numerators over sums of denominators, by name."""
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     table = np.array([[row.get(name, (0, 0)) for name in names] for row in rows], dtype=np.float64)
     totals = table.sum(axis=0)
