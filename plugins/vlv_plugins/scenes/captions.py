@@ -39,7 +39,8 @@ from vlv_plugins.scenes.world import Background, Scene
 def caption(scene: Scene, register: Register, *, variant: int) -> str:
     """One caption of a scene; `variant`, in 0 .. 2**64 - 1, chooses the template.
 
-    Raises UsageError for an unknown register and for a variant out of range.
+    Raises UsageError for an unknown register, a variant out of range, and a scene with no or too
+    many objects for words.
     """
     _check(register)
     stated, choice = _state(scene, register, variant=variant)
@@ -101,7 +102,15 @@ def _relation(scene: Scene, word: int) -> RelationFacts | None:
 
 
 def write(stated: Facts, template: Template) -> str:
-    """Fill a template; the facts must hold what its slots and form ask for."""
+    """Fill a template; the facts must hold what its slots and form ask for.
+
+    Raises UsageError for no objects, and for more than there are words to count.
+    """
+    if not 1 <= len(stated.objects) <= len(COUNTS):
+        raise UsageError(
+            f"a caption in words states 1 to {len(COUNTS)} objects, not {len(stated.objects)}; "
+            "the json register takes any number"
+        )
     background = stated.background
     return template.text.format(
         objects=_listed([object_phrase(item, template) for item in stated.objects], template),

@@ -208,6 +208,14 @@ def test_json_captions_are_json(world):
         assert len(data["objects"]) == len(scene.objects)
 
 
+@pytest.mark.parametrize("number", [0, 6])
+def test_words_for_no_or_too_many_objects_are_refused(number):
+    crowd = Scene(SCENE.background, (STAR,) * number)
+    with pytest.raises(UsageError, match=f"states 1 to 5 objects, not {number}; the json register"):
+        caption(crowd, "dense", variant=0)
+    assert len(json.loads(caption(crowd, "json", variant=0))["objects"]) == number
+
+
 @pytest.mark.parametrize("make", [caption, facts])
 def test_an_unknown_register_is_refused_with_what_exists(make):
     with pytest.raises(UsageError, match="no register named 'tag'; did you mean 'tags'"):

@@ -124,6 +124,13 @@ def test_a_scene_read_from_pixels_is_judged_in_any_register():
     assert score(read, SCENE, "dense").relations == 0
 
 
+def test_an_oracle_may_find_nothing():
+    found = score(Scene(GREY, ()), SCENE, "dense")
+    assert found.parsed
+    assert found.background
+    assert (found.objects.predicted, found.objects.matched) == (0, 0)
+
+
 def test_object_lists_are_judged_in_full():
     found = score_objects([STAR], [CIRCLE, STAR])
     assert (found.objects.predicted, found.objects.true, found.objects.matched) == (1, 2, 1)
