@@ -91,6 +91,19 @@ def test_an_output_file_is_continued(
     assert [row["path"] for row in rows] == ["p/a.png", "p/c.png", "p/b.png"]
 
 
+def test_another_models_file_is_refused(
+    fake: Fake, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, "a.png")
+    assert Ran(capfd, "a.png", "--out", "out.jsonl").code == 0
+    fake.name = "fake-2"
+    ran = Ran(capfd, "a.png", "--out", "out.jsonl")
+    assert ran.code == 2 and "holds captions of model 'fake-1' (the model's own), not" in ran.err
+    assert "hint: name another file with --out, or replace this one with --overwrite" in ran.err
+    assert Ran(capfd, "a.png", "--out", "out.jsonl", "--overwrite").code == 0
+    assert json.loads(Path("out.jsonl").read_text())["model"] == "fake-2"
+
+
 def test_rows_on_stdout(fake: Fake, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     put(tmp_path, "é.png")
     ran = Ran(capfd, "é.png", "--out", "-")

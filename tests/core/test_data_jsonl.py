@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.core.fake_captioner import FakeCaptioner, put, said_of
 from vlv_core.builtin import JsonlConfig
 from vlv_core.data.jsonl import JsonlDataset, open_jsonl
 from vlv_core.errors import DataError
+from vlv_core.jobs import caption_job, find_inputs
 
 
 def picture(path: Path, value: int = 0) -> None:
@@ -100,6 +102,16 @@ def test_description_for_a_dry_run(tmp_path: Path) -> None:
     assert described["missing"] == 1 and described["bad_rows"] == 1
     assert described["absolute_paths"] == 1 and described["paths_that_leave_the_folder"] == 1
     assert described["first_bad_rows"][0].startswith("line 5")
+
+
+def test_the_output_of_a_job_is_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path, "p/0.png", "p/1.png", "p/2.png")
+    (tmp_path / "p/1.png").write_bytes(b"")
+    caption_job(FakeCaptioner(), find_inputs(["p"]).inputs, out=Path("out.jsonl"))
+    dataset = open_jsonl(JsonlConfig(path="out.jsonl"), tmp_path)
+    assert [dataset[i].caption for i in range(len(dataset))] == [said_of(0), said_of(2)]
+    assert dataset.bad == ["line 2: 'status' is 'failed'"] and dataset[1].load().size == (9, 9)
 
 
 def test_images_elsewhere(tmp_path: Path) -> None:
