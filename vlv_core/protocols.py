@@ -207,8 +207,14 @@ class Captioner(Protocol):
     def encode(self, pictures: Sequence[Picture] | Picture) -> Encoded: ...
 
     def caption(
-        self, pictures: Sequence[Picture] | Encoded | Picture, *, options: GenerationOptions | None
-    ) -> list[Caption]: ...
+        self,
+        pictures: Sequence[Picture] | Encoded | Picture,
+        *,
+        options: GenerationOptions | None = None,
+        keys: Sequence[int] | None = None,
+    ) -> list[Caption]:
+        """`keys`, one a picture, decide the draws when sampling."""
+        ...
 
     def stream(
         self, picture: Picture, *, options: GenerationOptions | None = None
@@ -221,6 +227,7 @@ class Captioner(Protocol):
         seed: int,
         steps: int = 25,
         guidance: float = 1.0,
+        keys: Sequence[int] | None = None,
     ) -> NDArray[np.uint8]: ...
 
     def mix(self, embeddings: Sequence[Array], *, keep: Sequence[int]) -> Encoded: ...
