@@ -7,6 +7,7 @@ entries of figures, such as {"splits": {"iid": {"scene_f1": figure}}}, each figu
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from vlv_core.config import configure, to_dict
@@ -46,12 +47,14 @@ def evaluate(
     plugins: Plugins,
     names: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
 ) -> Report:
     """Run evaluators (all that are registered, unless named) and join what they report.
 
-    `options` go to each evaluator's own config. Raises PluginError for unknown names and where two
-    evaluators report one group, ConfigError for options that an evaluator does not have.
+    `options` go to each evaluator's own config, `defaults` to those that have such. Raises
+    PluginError for unknown names and where two evaluators report one group, ConfigError for
+    options that an evaluator does not have.
     """
     chosen = [plugins.get("evaluator", name) for name in names] or plugins.all("evaluator")
     if not chosen:
@@ -63,7 +66,8 @@ def evaluate(
         "evaluators": {},
     }
     for item in chosen:
-        _run(item, captioner, options or {}, watcher or Watcher(), report)
+        wanted = {**_fitting(item, defaults or {}), **(options or {})}
+        _run(item, captioner, wanted, watcher or Watcher(), report)
     return report
 
 
@@ -91,6 +95,12 @@ def _run(
         "options": {} if config is None else to_dict(config),
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def _fitting(item: Registered, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    config = item.spec.config
+    own = {each.name for each in fields(config)} if config is not None else set()
+    return {name: value for name, value in defaults.items() if name in own}
 
 
 def tables(report: Report) -> list[Table]:

@@ -137,7 +137,9 @@ class DatasetSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatorSpec(Spec):
-    """`evaluate(captioner, options) -> dict` of metrics, for `vlv eval`."""
+    """`evaluate(captioner, options, *, watcher=None) -> dict` of figures, for `vlv eval`; see
+    `evaluation`, also for `watcher`. Useful options: captions, reconstructions, guidance, steps,
+    seed, batch, full."""
 
     evaluate: str
     config: type[Any] | None = None
