@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.core.training_tasks import ToyTask
 from vlv_core.errors import ConfigError
 from vlv_core.training import checkpoint, log
 from vlv_core.training.loop import train
 from vlv_core.training.options import TrainOptions
+from vlv_core.training.task import Batch
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = TrainOptions(
@@ -98,14 +100,11 @@ def test_kill_9_at_a_random_step(tmp_path: Path) -> None:
     assert_same_as_uninterrupted(out, tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_writes_a_checkpoint_of_the_very_step(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_signal_writes_a_checkpoint_of_the_very_step(tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     process = start(out)
     wait_for(process, 24)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     rest = process.communicate()[0].split("\n")
     assert process.returncode == 0
     at = int(next(text for text in rest if text.startswith("stopped at")).split()[-1])
@@ -116,11 +115,17 @@ def test_a_signal_writes_a_checkpoint_of_the_very_step(
 
 def test_a_corrupt_newest_checkpoint_falls_back_and_ends_the_same(tmp_path: Path) -> None:
     out = tmp_path / "corrupt"
-    process = start(out)
-    wait_for(process, 30)
-    process.kill()
-    process.wait()
+
+    class Crashing(ToyTask):
+        def loss(self, batch: Batch, *, step: int) -> tuple[Tensor, float]:
+            if step == 30:
+                raise ZeroDivisionError("crash")
+            return super().loss(batch, step=step)
+
+    with pytest.raises(ZeroDivisionError, match="crash"):
+        train(Crashing(), OPTIONS, out=out, identity={"lr": 1e-2})
     newest = checkpoint.steps(out / "checkpoints")[0]
+    assert newest.name == "step-00000028"
     (newest / "optimizer.safetensors").write_bytes(b"cut")
     assert_same_as_uninterrupted(out, tmp_path)
 

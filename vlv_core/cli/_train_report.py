@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 
 def show(run: Run, numbers: list[int], *, console: Console) -> None:
     """Print the dry run of these stages. Reads the first sample of each; trains nothing."""
-    from vlv_core.training.run import prepare_head
     from vlv_core.training.start import open_dataset
 
-    prepare_head(run)
     tables = {n: freeze_table(run.model, run.stage(n).train, stage=n) for n in numbers}
     parts = Table("PART", "PLUGIN", "PARAMETERS", *[f"STAGE {n}" for n in numbers], box=None)
     for row in zip(*tables.values(), strict=True):

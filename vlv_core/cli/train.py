@@ -92,9 +92,8 @@ def _start(session: Session, recipe: Recipe, *, root: Path, out: Path | None, de
 
 
 def _train(run: Run, numbers: list[int], *, resume: bool, again: str) -> None:
-    from vlv_core.training.run import load_stage1, prepare_head, run_stage
+    from vlv_core.training.run import load_stage1, run_stage
 
-    prepare_head(run)
     if numbers == [2]:
         started = load_stage1(run)
         run.tell(f"stage 2 starts from {'stage 1 of this run' if started else 'the recipe alone'}")

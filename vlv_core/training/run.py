@@ -33,7 +33,7 @@ from vlv_core.training.log import read
 from vlv_core.training.loop import Result, Strip, train
 from vlv_core.training.measure import denoising_error
 from vlv_core.training.stages import Stage1Task, Stage2Task, StageTask
-from vlv_core.training.start import fit_tokenizer, open_dataset
+from vlv_core.training.start import open_dataset
 from vlv_core.training.strip import draw_strip, readable, strip_rows
 
 STRIP_PICTURES = 4
@@ -129,13 +129,6 @@ def load_stage1(run: Run) -> bool:
     named = select(run.model, stage.train)
     checkpoint.copy_weights(found.ema or found.weights, named)
     return True
-
-
-def prepare_head(run: Run) -> None:
-    """Give the head its tokenizer before anything is saved, if it makes its own."""
-    if run.recipe.stage2 is not None:
-        data = open_dataset(run.recipe.stage2.data, plugins=run.plugins, root=run.root)
-        fit_tokenizer(run.model.head, data)
 
 
 def _strip(run: Run, task: StageTask, out: Path) -> Strip | None:

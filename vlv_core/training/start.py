@@ -1,6 +1,5 @@
 """What a training starts from: a composed model with its first weights, and its datasets."""
 
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,6 @@ from vlv_core.protocols import Dataset
 from vlv_core.recipe import Data, Recipe
 from vlv_core.registry import Plugins
 from vlv_core.specs import resolve
-
-TOKENIZER_CAPTIONS = 20_000
-"""captions that a head which makes its own tokenizer may read for it"""
 
 
 def start_model(recipe: Recipe, *, plugins: Plugins, root: Path) -> tuple[VLV, dict[str, Choice]]:
@@ -50,17 +46,6 @@ def open_dataset(data: Data, *, plugins: Plugins, root: Path) -> Dataset:
     spec = plugins.get("dataset", data.dataset).spec
     dataset: Dataset = resolve(spec.open)(configure(spec.config, data.options, "data"), root)
     return dataset
-
-
-def fit_tokenizer(head: Any, dataset: Dataset) -> None:
-    """Let a head that can make its own tokenizer, and has none yet, make it of captions.
-
-    Such a head has `tokenizer`, None until `fit_tokenizer(captions)` was called.
-    """
-    if getattr(head, "tokenizer", True) is None and hasattr(head, "fit_tokenizer"):
-        samples = (dataset[index] for index in range(len(dataset)))
-        captions = (sample.caption for sample in samples if sample.caption is not None)
-        head.fit_tokenizer(islice(captions, TOKENIZER_CAPTIONS))
 
 
 def _load(
