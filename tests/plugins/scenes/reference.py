@@ -4,6 +4,7 @@ from math import cos, hypot, pi, sin
 
 import numpy as np
 from numpy.typing import NDArray
+
 from vlv_plugins.scenes.render import GAP, HOLE, OUTLINE, PERIOD
 from vlv_plugins.scenes.vocabulary import BACKGROUND_RGB, COLOUR_RGB, SIZE_RADII
 from vlv_plugins.scenes.world import Object, Scene

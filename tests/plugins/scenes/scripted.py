@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vlv_core.protocols import Caption, Conditioning, Encoded
+from vlv_core.specs import View
 from vlv_plugins.scenes.pictures import pictures
 from vlv_plugins.scenes.render import render
 from vlv_plugins.scenes.splits import scenes
 from vlv_plugins.scenes.world import Scene, World
-
-from vlv_core.protocols import Caption, Conditioning, Encoded
-from vlv_core.specs import View
 
 Answer = Callable[[Scene], str]
 Redraw = Callable[[Scene], Scene]

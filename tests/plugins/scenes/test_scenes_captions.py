@@ -4,13 +4,13 @@ import json
 from collections import Counter
 
 import pytest
+
+from vlv_core.errors import UsageError
 from vlv_plugins.scenes.captions import caption, facts, write
 from vlv_plugins.scenes.facts import RelationFacts, facts_of, relations_of
 from vlv_plugins.scenes.splits import scenes
 from vlv_plugins.scenes.templates import JSON_LAYOUTS, REGISTERS, TEMPLATES
 from vlv_plugins.scenes.world import WORLDS, Background, Object, Scene
-
-from vlv_core.errors import UsageError
 
 CIRCLE = Object("circle", "red", "large", "solid", "top left", 14.0, 14.0, 0)
 STAR = Object("star", "orange", "medium", "outline", "right", 50.0, 32.0, 20)

@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+
 from vlv_plugins.scenes.colour import delta_e, lab
 from vlv_plugins.scenes.contrast import (
     MIN_CHOICE,

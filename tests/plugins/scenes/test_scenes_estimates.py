@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+
+from vlv_core.errors import UsageError
 from vlv_plugins.scenes.captions import caption
 from vlv_plugins.scenes.estimates import Estimate, aggregate
 from vlv_plugins.scenes.scoring import ObjectScore, Score, score
 from vlv_plugins.scenes.splits import scenes
 from vlv_plugins.scenes.world import WORLDS
-
-from vlv_core.errors import UsageError
 
 
 def made(

@@ -5,10 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from vlv_plugins.scenes.captions import caption
-from vlv_plugins.scenes.evaluate import ScenesEvalConfig, evaluate
-from vlv_plugins.scenes.splits import splits
-from vlv_plugins.scenes.world import WORLDS, Scene
 
 from tests.plugins.scenes.scripted import Answer, Scripted
 from vlv_core.captioner import Captioner
@@ -17,6 +13,10 @@ from vlv_core.errors import ConfigError
 from vlv_core.evaluation import Watcher
 from vlv_core.plugins import load_plugins
 from vlv_core.specs import resolve
+from vlv_plugins.scenes.captions import caption
+from vlv_plugins.scenes.evaluate import ScenesEvalConfig, evaluate
+from vlv_plugins.scenes.splits import splits
+from vlv_plugins.scenes.world import WORLDS, Scene
 
 WORLD = WORLDS["S"]
 TESTED = [name for name in splits(WORLD) if not name.startswith("train")]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from vlv_plugins.scenes.arrays import SceneArrays
 from vlv_plugins.scenes.captions import facts
 from vlv_plugins.scenes.facts import (

@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vlv_plugins.scenes.captions import caption, facts, write
 from vlv_plugins.scenes.facts import Facts, ObjectFacts, RelationFacts, facts_of
 from vlv_plugins.scenes.parsing import parse

@@ -1,6 +1,7 @@
 """Parsing: the inverse of every caption, and None for whatever no template could have written."""
 
 import pytest
+
 from vlv_plugins.scenes.captions import caption, facts
 from vlv_plugins.scenes.facts import ObjectFacts, RelationFacts, facts_of
 from vlv_plugins.scenes.parsing import parse

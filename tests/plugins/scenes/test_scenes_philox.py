@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from vlv_plugins.scenes.philox import below, halves, key_of, philox, words
 
 from vlv_core.errors import UsageError
+from vlv_plugins.scenes.philox import below, halves, key_of, philox, words
 
 # Philox4x32-10 in the Random123 library's list of known answers: counter, key, output.
 KNOWN = [

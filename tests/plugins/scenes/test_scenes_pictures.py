@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+
+from vlv_core.errors import UsageError
 from vlv_plugins.scenes.captions import caption
 from vlv_plugins.scenes.make import main, make
 from vlv_plugins.scenes.parsing import parse
@@ -13,8 +15,6 @@ from vlv_plugins.scenes.pictures import NOISE_SIGMA, jpeg, noise, pictures
 from vlv_plugins.scenes.render import render
 from vlv_plugins.scenes.splits import scenes
 from vlv_plugins.scenes.world import WORLDS, Scene
-
-from vlv_core.errors import UsageError
 
 S, M = WORLDS["S"], WORLDS["M"]
 

@@ -3,14 +3,14 @@
 from collections import Counter
 
 import pytest
+
+from vlv_core.errors import UsageError
 from vlv_plugins.scenes.programs import FUNCTIONS, Call, run
 from vlv_plugins.scenes.questions import KINDS, Question, questions
 from vlv_plugins.scenes.relations import relation
 from vlv_plugins.scenes.splits import scenes
 from vlv_plugins.scenes.vocabulary import SHAPES
 from vlv_plugins.scenes.world import WORLDS, Background, Object, Scene
-
-from vlv_core.errors import UsageError
 
 CIRCLE = Object("circle", "red", "large", "solid", "top left", 14.0, 14.0, 0)
 STAR = Object("star", "blue", "medium", "solid", "bottom left", 14.0, 50.0, 20)

@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from tests.plugins.scenes.reference import draw
+from vlv_core.errors import UsageError
 from vlv_plugins.scenes.arrays import SceneArrays
 from vlv_plugins.scenes.backgrounds import HORIZON, TILE
 from vlv_plugins.scenes.render import render
@@ -17,9 +20,6 @@ from vlv_plugins.scenes.vocabulary import (
     SIZES,
 )
 from vlv_plugins.scenes.world import WORLDS, Background, Object, Scene
-
-from tests.plugins.scenes.reference import draw
-from vlv_core.errors import UsageError
 
 WHITE = Background("plain", ("white",))
 

@@ -6,6 +6,7 @@ from math import hypot
 
 import numpy as np
 import pytest
+
 from vlv_plugins.scenes.colour import delta_e
 from vlv_plugins.scenes.render import render
 from vlv_plugins.scenes.splits import scenes, splits

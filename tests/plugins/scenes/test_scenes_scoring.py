@@ -4,6 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+
 from vlv_plugins.scenes.captions import caption, facts
 from vlv_plugins.scenes.facts import ObjectFacts, RelationFacts, bound, facts_of
 from vlv_plugins.scenes.scoring import compare, score, score_objects

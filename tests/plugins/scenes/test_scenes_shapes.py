@@ -4,10 +4,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from vlv_plugins.scenes.shapes import CAP_STEPS, TURNS, caps, signed_distance
-from vlv_plugins.scenes.vocabulary import SHAPES
 
 from tests.plugins.scenes.reference import in_shape
+from vlv_plugins.scenes.shapes import CAP_STEPS, TURNS, caps, signed_distance
+from vlv_plugins.scenes.vocabulary import SHAPES
 
 CODES = range(len(SHAPES))
 

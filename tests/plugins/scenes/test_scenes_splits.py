@@ -5,6 +5,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
+from vlv_core.errors import UsageError
 from vlv_plugins.scenes.relations import relation
 from vlv_plugins.scenes.splits import (
     IID_DERIVED,
@@ -17,8 +19,6 @@ from vlv_plugins.scenes.splits import (
     splits,
 )
 from vlv_plugins.scenes.world import WORLDS, Scene, World
-
-from vlv_core.errors import UsageError
 
 S, M = WORLDS["S"], WORLDS["M"]
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from vlv_plugins.scenes import vocabulary
 from vlv_plugins.scenes.arrays import SceneArrays
 from vlv_plugins.scenes.splits import scene_arrays, scenes

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageOps
+
+from vlv_core.errors import DataError, UsageError
+from vlv_core.pictures import PICTURE_SUFFIXES, open_picture
 from vlv_plugins.scenes.zoo.__main__ import main
 from vlv_plugins.scenes.zoo.broken import BOMB_SIDE
 from vlv_plugins.scenes.zoo.collection import read_zoo, write_zoo
 from vlv_plugins.scenes.zoo.readable import AWKWARD_NAMES
-
-from vlv_core.errors import DataError, UsageError
-from vlv_core.pictures import PICTURE_SUFFIXES, open_picture
 
 
 @pytest.fixture(scope="module")
