@@ -149,7 +149,7 @@ def test_missing_and_unexpected_keys_are_listed(folder: Path, plugins: Plugins) 
 
 def test_another_shape_is_refused(folder: Path, plugins: Plugins) -> None:
     edit(folder, "hidden = 24", "hidden = 25")
-    with pytest.raises(ModelError, match=r"head: .* is \(16, 24\) in head.safetensors, but \(16, 25"):
+    with pytest.raises(ModelError, match=r"is \(16, 24\) in head.safetensors, but \(16, 25"):
         load_model(folder, plugins=plugins)
 
 
@@ -209,16 +209,14 @@ def test_a_mistyped_option_is_named(folder: Path, plugins: Plugins) -> None:
 
 def test_neighbours_that_do_not_fit_are_both_named(plugins: Plugins) -> None:
     choices = choices_of(plugins, bottleneck=("query", {"num_queries": 78, "heads": 2}))
-    with pytest.raises(ConfigError, match="num_queries is 78, but condition.max_queries is 77"):
+    with pytest.raises(ConfigError, match=r"num_queries is 78, but condition\.max_queries is 77"):
         compose(choices, view=View(size=64))
     good = compose(choices_of(plugins), view=View(size=64))
     other = compose(
         choices_of(plugins, decoder=("mini-t2i", {**OPTIONS["decoder"][1], "text_width": 32})),
         view=View(size=64),
     )
-    with pytest.raises(
-        ConfigError, match="bottleneck.dim is 16, but condition.embedding_dim is 32"
-    ):
+    with pytest.raises(ConfigError, match=r"dim is 16, but condition\.embedding_dim is 32"):
         VLV(
             view=good.view,
             encoder=good.encoder,
