@@ -125,11 +125,11 @@ class Oracle:
                 hint=f"python -m vlv_plugins.scenes.train_oracle --world {world.name} trains one",
             )
         with safe_open(path, framework="pt") as file:
-            trained, expected = file.metadata() or {}, stamp(world)
-            if trained != expected:
+            trained = file.metadata() or {}
+            if trained != stamp(world):
                 raise ModelError(
-                    f"the oracle {path.name} is of {trained or 'an unknown world'}, "
-                    f"not of {expected}"
+                    f"the oracle {path.name} reads world {trained.get('world')} version "
+                    f"{trained.get('version')}, not world {world.name} version {world.version}"
                 )
             weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
         net = OracleNet(world)

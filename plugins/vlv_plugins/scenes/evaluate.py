@@ -65,12 +65,24 @@ class ScenesEvalConfig:
 def evaluate(
     captioner: Any, options: ScenesEvalConfig, *, watcher: Watcher | None = None
 ) -> dict[str, Any]:
-    """All figures, each with its bootstrap interval."""
+    """All figures, each with its bootstrap interval.
+
+    Raises ModelError if pictures are to be redrawn and the world has no oracle.
+    """
     watcher, world = watcher or Watcher(), WORLDS[options.world]
+    # First of all, so that a missing oracle is told before minutes of captions.
+    oracle = _oracle(world) if options.reconstructions else None
     figures: dict[str, Any] = {"splits": _captions(captioner, world, options, watcher)}
-    if options.reconstructions:
-        figures |= _reconstructions(captioner, world, options, watcher)
+    if oracle:
+        figures |= _reconstructions(captioner, oracle, world, options, watcher)
     return figures
+
+
+def _oracle(world: World) -> Any:
+    """Imports torch."""
+    from vlv_plugins.scenes._oracle import Oracle
+
+    return Oracle.load(world)
 
 
 def _captions(
@@ -94,17 +106,16 @@ def _captions(
 
 
 def _reconstructions(
-    captioner: Any, world: World, options: ScenesEvalConfig, watcher: Watcher
+    captioner: Any, oracle: Any, world: World, options: ScenesEvalConfig, watcher: Watcher
 ) -> dict[str, Any]:
     from vlv_plugins.scenes.redrawing import redraw
 
-    figures = {"reconstruction": redraw(captioner, world, options, watcher=watcher)}
+    figures = {"reconstruction": redraw(captioner, oracle, world, options, watcher=watcher)}
     if not options.full:
         return figures
     for guidance in SWEEP:
-        swept = redraw(
-            captioner, world, replace(options, guidance=guidance, shown=0), watcher=watcher
-        )
+        changed = replace(options, guidance=guidance, shown=0)
+        swept = redraw(captioner, oracle, world, changed, watcher=watcher)
         for name in ("embedding", "caption"):
             figures.setdefault(f"guidance_{name}", {})[f"{guidance:g}"] = swept[name]
     return figures

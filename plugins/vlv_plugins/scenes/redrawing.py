@@ -30,12 +30,9 @@ Pictures = NDArray[np.uint8]
 
 
 def redraw(
-    captioner: Any, world: World, options: "ScenesEvalConfig", *, watcher: Watcher
+    captioner: Any, oracle: Any, world: World, options: "ScenesEvalConfig", *, watcher: Watcher
 ) -> dict[str, Figures]:
-    """The figures of each of `SOURCES`. Raises MissingExtra or ModelError without an oracle."""
-    from vlv_plugins.scenes._oracle import Oracle
-
-    oracle = Oracle.load(world)
+    """The figures of each of `SOURCES`; `oracle.read(pictures)` gives a Facts a picture."""
     scores: dict[str, list[Score]] = {source: [] for source in SOURCES}
     count, what = options.reconstructions, f"drawings at guidance {options.guidance:g}"
     for start in range(0, count, options.batch):

@@ -9,9 +9,6 @@ import click
 
 from vlv_plugins.scenes.world import WORLDS, World
 
-CHECKED = 2000
-"""iid scenes on which a finished oracle is measured"""
-
 
 @click.command()
 @click.option("--world", type=click.Choice(tuple(WORLDS)), default="S", show_default=True)
@@ -20,6 +17,7 @@ CHECKED = 2000
 @click.option("--steps", default=1500, show_default=True, help="Updates.")
 @click.option("--batch", default=64, show_default=True, help="Pictures an update.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--checked", default=2000, show_default=True, help="iid scenes to measure it on.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 def main(
     *,
@@ -29,6 +27,7 @@ def main(
     steps: int,
     batch: int,
     seed: int,
+    checked: int,
     resume: bool,
 ) -> None:
     """Train an oracle on softened renders of a world and say how well it reads clean ones."""
@@ -38,7 +37,7 @@ def main(
     run = run or Path("runs") / f"oracle-{world.lower()}"
     out = out or bundled(chosen)
     if train_oracle(chosen, out=out, run=run, steps=steps, batch=batch, seed=seed, resume=resume):
-        for name, value in attribute_accuracy(chosen, out=out, scenes=CHECKED).items():
+        for name, value in attribute_accuracy(chosen, out=out, scenes=checked).items():
             click.echo(f"{name}: {value:.5f}")
 
 
