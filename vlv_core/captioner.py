@@ -1,6 +1,6 @@
 """The captioner that users hold: pictures in, words and pictures out, on any backend.
 
-A backend (torch here, ONNX Runtime or TensorRT elsewhere) runs the graphs; preparation, loops,
+A backend (torch here, other runtimes elsewhere) runs the graphs; preparation, loops,
 randomness and defaults are here once, so that every backend behaves alike.
 """
 

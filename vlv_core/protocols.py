@@ -131,7 +131,7 @@ class Connector(Protocol):
 
 
 class Stepper(Protocol):
-    """One decode in flight; owns its cache. Torch, ONNX Runtime and TensorRT each have one."""
+    """One decode in flight; owns its cache. Each runtime has one."""
 
     capacity: int
     """longest prefix + tokens it can hold"""

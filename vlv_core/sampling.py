@@ -37,8 +37,8 @@ class Schedule:
     shift: float = 1.0
     """of flow only: s -> shift s / (1 + (shift - 1) s), above 1 dwells where noise is strong"""
     spacing: Spacing = "trailing"
-    """leading: 0, T/n, ... (Stable Diffusion, with steps_offset 1); trailing: T-1, T-1-T/n, ...;
-    linspace: of flow only, ends at 1/T (Stable Diffusion 3)"""
+    """leading: 0, T/n, ... (latent diffusion, with steps_offset 1); trailing: T-1, T-1-T/n, ...;
+    linspace: of flow only, ends at 1/T (arXiv 2403.03206 as released)"""
     steps_offset: int = 0
     """of leading only: added to each time"""
     set_alpha_to_one: bool = True

@@ -32,8 +32,9 @@ Examples:
   vlv plugins --plugin ./my_encoder.py
 """
 
-app = LazyGroup(name="vlv", help=HELP, epilog=EXAMPLES, table=TABLE)
-click.version_option(package_name="vlv", message="%(prog)s %(version)s")(app)
+app: click.Group = click.version_option(package_name="vlv", message="%(prog)s %(version)s")(
+    LazyGroup(name="vlv", help=HELP, epilog=EXAMPLES, table=TABLE)
+)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """ONE decode loop, in numpy, for every runtime: greedy, sampling, beam search, streaming.
 
-A `Stepper` (torch, ONNX Runtime, TensorRT) owns the weights and the cache and answers with the best
+A `Stepper` (one a runtime) owns the weights and the cache and answers with the best
 k next tokens of each row; everything that decides words is here.
 """
 
