@@ -99,7 +99,7 @@ def test_targets_and_reading_are_inverse(world: World, split: str) -> None:
 
 
 def test_questions_are_those_of_the_world() -> None:
-    logits = OracleNet(M, width=8, channels=4)(torch.zeros(2, 64, 64, 3, dtype=torch.uint8))
+    logits = OracleNet(M, width=16, channels=4)(torch.zeros(2, 64, 64, 3, dtype=torch.uint8))
     shapes = {name: tuple(each.shape) for name, each in logits.items()}
     assert shapes == {
         "present": (2, 9),
@@ -130,7 +130,7 @@ def test_softening_spares_some_and_spoils_none() -> None:
 
 
 def test_the_loss_counts_attributes_of_present_objects_only() -> None:
-    task = OracleTask(OracleNet(S, width=8, channels=4), S, seed=0)
+    task = OracleTask(OracleNet(S, width=16, channels=4), S, seed=0)
     batch = task.batch(0, range(4))
     loss, weight = task.loss(batch, step=0)
     empty = ~batch.tensors["present"]
