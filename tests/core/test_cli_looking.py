@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from vlv_plugins.scenes.make import make
-from vlv_plugins.scenes.world import WORLDS
 
 from tests.core import tiny_folder
 from tests.core.toy_evaluators import BOTH
 from vlv_core.cli import app
 from vlv_core.console import run
 from vlv_core.registry import Plugins
+from vlv_plugins.scenes.make import make
+from vlv_plugins.scenes.world import WORLDS
 
 
 @pytest.fixture(scope="module")

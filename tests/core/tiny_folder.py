@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from vlv_plugins.mini._tokenizer import train_tokenizer
 
 from vlv_core.compose import choose, compose
 from vlv_core.model_folder import save_model
 from vlv_core.plugins import load_plugins
 from vlv_core.specs import View
+from vlv_plugins.mini._tokenizer import train_tokenizer
 
 SENTENCES = ("a red circle in the top left.", "plain grey background; top: a large blue star.")
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
