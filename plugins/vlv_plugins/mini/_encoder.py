@@ -18,7 +18,8 @@ class MiniVit(nn.Module):
         self.num_tokens = (size // patch) ** 2
         self.dim = width
         self.embed = nn.Linear(3 * patch * patch, width)
-        self.positions = nn.Parameter(torch.randn(self.num_tokens, width) * 0.02)
+        # As large as the content: what is where must reach the queries from the first step on.
+        self.positions = nn.Parameter(torch.randn(self.num_tokens, width) * 0.5)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
