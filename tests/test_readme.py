@@ -1,6 +1,7 @@
 """What the README says is so: its plugin works as written, its commands and files exist."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def encoder_file(tmp_path: Path) -> Path:
+def encoder_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delitem(sys.modules, "my_encoder", raising=False)
     source = next(block for block in blocks("python") if "vlv_encoders" in block)
     path = tmp_path / "my_encoder.py"
     path.write_text(source)
