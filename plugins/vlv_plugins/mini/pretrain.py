@@ -10,17 +10,14 @@ for a recipe's `weights`.
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from vlv_core.config import convert
+from vlv_core.config import convert, to_dict
 from vlv_core.plugins import load_plugins
 from vlv_core.specs import Near, View, resolve
 from vlv_plugins.mini.config import T2iConfig
-
-if TYPE_CHECKING:
-    from vlv_core.training.options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,9 @@ def main(recipe: Path, out: Path, resume: bool) -> None:
 
 
 def pretrain(recipe: PretrainRecipe, *, out: Path, resume: bool) -> None:
-    """Run both trainings and write OUT/decoder."""
+    """Run both trainings and write OUT/decoder. Raises Abort if a signal stopped one of them."""
     import torch
 
-    from vlv_core.training.loop import train
     from vlv_plugins.mini import _condition, _diffusion
     from vlv_plugins.mini._latents import latent_means, standardise
     from vlv_plugins.mini._tasks import DenoiserTask, VaeTask
@@ -64,26 +60,35 @@ def pretrain(recipe: PretrainRecipe, *, out: Path, resume: bool) -> None:
     dataset = _open_scenes(recipe.data)
     out.mkdir(parents=True, exist_ok=True)
     condition.tokenizer = _tokenizer(dataset, vocab_size=recipe.decoder.vocab_size)
-    progress = click.echo
 
-    stage = VaeTask(diffusion, dataset, seed=recipe.seed)
-    options = _options(recipe.vae, seed=recipe.seed)
-    train(stage, options, out=out / "vae", resume=resume, identity=recipe.vae, progress=progress)
+    _train(VaeTask(diffusion, dataset, seed=recipe.seed), recipe, out=out, resume=resume)
     means = latent_means(diffusion, dataset, count=recipe.latents, path=out / "latents.npy")
     standardise(diffusion, means)
     task = DenoiserTask(condition, diffusion, dataset, means, seed=recipe.seed)
-    options = _options(recipe.t2i, seed=recipe.seed)
-    result = train(
-        task, options, out=out / "t2i", resume=resume, identity=recipe.t2i, progress=progress
-    )
-    if result.complete:
-        _save(out / "decoder", recipe=recipe, condition=condition, diffusion=diffusion)
+    _train(task, recipe, out=out, resume=resume)
+    _save(out / "decoder", recipe=recipe, condition=condition, diffusion=diffusion)
 
 
-def _options(table: dict[str, Any], *, seed: int) -> "TrainOptions":
+def _train(task: Any, recipe: PretrainRecipe, *, out: Path, resume: bool) -> None:
+    from vlv_core.training.charts import draw_curve
+    from vlv_core.training.log import read
+    from vlv_core.training.loop import train
     from vlv_core.training.options import TrainOptions
 
-    return convert(TrainOptions, {"seed": seed, **table}, "training options")
+    table: dict[str, Any] = {"seed": recipe.seed, **getattr(recipe, task.name)}
+    folder = out / task.name
+    result = train(
+        task,
+        convert(TrainOptions, table, task.name),
+        out=folder,
+        resume=resume,
+        identity={**table, "data": recipe.data, "decoder": to_dict(recipe.decoder)},
+        progress=click.echo,
+    )
+    draw_curve(read(folder / "metrics.jsonl"), folder / "loss.png", title=task.name)
+    if not result.complete:
+        click.echo(f"stopped at step {result.step} of {task.name}; --resume goes on from there")
+        raise click.Abort
 
 
 def _open_scenes(options: dict[str, Any]) -> Any:
