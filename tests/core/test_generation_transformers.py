@@ -1,10 +1,14 @@
 """The decode loop against transformers' own `generate`, token for token."""
 
+from collections.abc import Collection
 from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria
 from transformers.generation import (
     TemperatureLogitsWarper,
@@ -12,9 +16,11 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
-from vlv_core.generation import GenerationOptions, generate
+from vlv_core.generation import Generated, GenerationOptions, generate
 from vlv_core.generation.loop import nucleus
 from vlv_core.protocols import TopK
+
+EarlyStopping = bool | Literal["never"]
 
 # Threads of a model this small only wait for each other: 2 took ten times as long as 1.
 torch.set_num_threads(1)
@@ -24,7 +30,7 @@ SAME_REASON = [("eos", "eos"), ("length", "length"), ("repetition", "length")]
 
 
 @cache
-def tiny_model(eos_bias=0.0, eos=(1,)):
+def tiny_model(eos_bias: float = 0.0, eos: tuple[int, ...] = (1,)) -> LlamaForCausalLM:
     """A random language model; `eos_bias` makes sentences end sooner, at different steps."""
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -49,7 +55,7 @@ def tiny_model(eos_bias=0.0, eos=(1,)):
     return model
 
 
-def prefixes(batch, seed=0):
+def prefixes(batch: int, seed: int = 0) -> Tensor:
     return torch.randn(batch, PREFIX, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
@@ -58,31 +64,33 @@ class RecomputeStepper:
 
     capacity = 64
 
-    def __init__(self, model, prefix):
+    def __init__(self, model: LlamaForCausalLM, prefix: Tensor) -> None:
         self.model, self.embedded = model, prefix
 
     @torch.inference_mode()
-    def prefill(self, k):
+    def prefill(self, k: int) -> TopK:
         logits = self.model(inputs_embeds=self.embedded, use_cache=False).logits[:, -1]
         values, ids = logits.log_softmax(dim=-1).topk(min(k, VOCABULARY))
         return TopK(values.numpy(), ids.numpy())
 
     @torch.inference_mode()
-    def step(self, tokens, k):
+    def step(self, tokens: NDArray[np.int64], k: int) -> TopK:
         words = self.model.get_input_embeddings()(torch.from_numpy(tokens))[:, None]
         self.embedded = torch.cat([self.embedded, words], dim=1)
         return self.prefill(k)
 
-    def select(self, rows):
+    def select(self, rows: NDArray[np.int64]) -> None:
         self.embedded = self.embedded[torch.from_numpy(rows)]
 
 
-def ours(model, prefix, *, eos, **options):
+def ours(
+    model: LlamaForCausalLM, prefix: Tensor, *, eos: Collection[int], **options: Any
+) -> list[Generated]:
     options = GenerationOptions(max_new_tokens=NEW, **options)
     return generate(RecomputeStepper(model, prefix), eos=eos, options=options)
 
 
-def theirs(model, prefix, *, eos, **options):
+def theirs(model: LlamaForCausalLM, prefix: Tensor, *, eos: Collection[int], **options: Any) -> Any:
     with torch.inference_mode():
         return model.generate(
             inputs_embeds=prefix,
@@ -97,14 +105,14 @@ def theirs(model, prefix, *, eos, **options):
         )
 
 
-def cut(row, eos):
+def cut(row: Tensor, eos: Collection[int]) -> tuple[tuple[int, ...], str]:
     """Tokens before the end of text, and whether it was reached."""
     tokens = row.tolist()
     ends = [i for i, token in enumerate(tokens) if token in eos]
     return (tuple(tokens[: ends[0]]), "eos") if ends else (tuple(tokens), "length")
 
 
-def assert_equal(mine, reference, eos):
+def assert_equal(mine: list[Generated], reference: Any, eos: Collection[int]) -> None:
     for result, row in zip(mine, reference.sequences, strict=True):
         tokens, reason = cut(row, eos)
         assert result.tokens == tokens
@@ -113,7 +121,7 @@ def assert_equal(mine, reference, eos):
 
 
 @pytest.mark.parametrize("eos_bias", [0.0, 2.0])
-def test_greedy_is_transformers(eos_bias):
+def test_greedy_is_transformers(eos_bias: float) -> None:
     model, prefix, eos = tiny_model(eos_bias), prefixes(12), (1,)
     mine = ours(model, prefix, eos=eos, stop_on_repetition=False)
     reference = theirs(model, prefix, eos=eos)
@@ -125,7 +133,15 @@ def test_greedy_is_transformers(eos_bias):
         assert result.logprob == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-def compare_beams(model, prefix, *, eos, beams, length_penalty, early_stopping):
+def compare_beams(
+    model: LlamaForCausalLM,
+    prefix: Tensor,
+    *,
+    eos: Collection[int],
+    beams: int,
+    length_penalty: float,
+    early_stopping: EarlyStopping,
+) -> list[Generated]:
     mine = ours(
         model,
         prefix,
@@ -152,7 +168,7 @@ def compare_beams(model, prefix, *, eos, beams, length_penalty, early_stopping):
 
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 0.6, 1.0, 2.0])
-def test_beam_search_is_transformers(early_stopping, length_penalty):
+def test_beam_search_is_transformers(early_stopping: EarlyStopping, length_penalty: float) -> None:
     results = [
         result
         for eos_bias, batch in ((1.0, 1), (3.0, 5))
@@ -170,7 +186,9 @@ def test_beam_search_is_transformers(early_stopping, length_penalty):
 
 @pytest.mark.parametrize("beams", [2, 3, 7])
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
-def test_beam_search_is_transformers_with_two_ends_of_text(beams, early_stopping):
+def test_beam_search_is_transformers_with_two_ends_of_text(
+    beams: int, early_stopping: EarlyStopping
+) -> None:
     eos = (1, 2)
     compare_beams(
         tiny_model(2.0, eos),
@@ -182,7 +200,7 @@ def test_beam_search_is_transformers_with_two_ends_of_text(beams, early_stopping
     )
 
 
-def test_beam_search_is_transformers_without_an_end_of_text():
+def test_beam_search_is_transformers_without_an_end_of_text() -> None:
     model, prefix = tiny_model(), prefixes(3)
     mine = ours(model, prefix, eos=(), beams=4, stop_on_repetition=False)
     with torch.inference_mode():
@@ -193,7 +211,7 @@ def test_beam_search_is_transformers_without_an_end_of_text():
 
 
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
-def test_one_row_is_searched_as_in_a_batch(early_stopping):
+def test_one_row_is_searched_as_in_a_batch(early_stopping: EarlyStopping) -> None:
     model, prefix = tiny_model(2.0), prefixes(6)
     options = {"eos": (1,), "beams": 4, "early_stopping": early_stopping}
     for row, result in enumerate(ours(model, prefix, **options)):
@@ -205,13 +223,13 @@ def test_one_row_is_searched_as_in_a_batch(early_stopping):
 class Repeats(StoppingCriteria):
     """Ends a sentence at a token said twice, or two tokens said twice."""
 
-    def __call__(self, input_ids, scores, **kwargs):
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         tails = [row[-4:] for row in input_ids.tolist()]
         return torch.tensor([t[-1:] == t[-2:-1] or t[:2] == t[2:] for t in tails])
 
 
 @pytest.mark.parametrize("beams", [1, 4])
-def test_stopping_at_a_loop_is_a_stopping_criterion_of_transformers(beams):
+def test_stopping_at_a_loop_is_a_stopping_criterion_of_transformers(beams: int) -> None:
     model, prefix = tiny_model(), prefixes(8)
     reasons = set()
     for row in range(len(prefix)):
@@ -226,7 +244,9 @@ def test_stopping_at_a_loop_is_a_stopping_criterion_of_transformers(beams):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("top_k", [5, 256])
-def test_sampling_probabilities_are_those_of_transformers_warpers(temperature, top_p, top_k):
+def test_sampling_probabilities_are_those_of_transformers_warpers(
+    temperature: float, top_p: float, top_k: int
+) -> None:
     logits = 3 * torch.randn(50, 400, generator=torch.Generator().manual_seed(3))
     warped = TemperatureLogitsWarper(temperature)(None, logits)
     warped = TopPLogitsWarper(top_p)(None, TopKLogitsWarper(top_k)(None, warped))

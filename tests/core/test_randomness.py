@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from math import erf, sqrt
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from vlv_core.errors import UsageError
 from vlv_core.randomness import (
@@ -20,16 +24,21 @@ from vlv_core.randomness import (
     uniform_rows,
 )
 
+# A busy machine must not fail a test.
+PATIENT = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+Address = tuple[int, Purpose, int, int]
+"""seed, purpose, step, key"""
+
 words = st.integers(0, 2**64 - 1)
 addresses = st.tuples(words, st.sampled_from(Purpose), words, words)
 
 
-def draw(address, shape=(5,)):
+def draw(address: Address, shape: tuple[int, ...] = (5,)) -> NDArray[np.float32]:
     seed, purpose, step, key = address
     return normal(seed, purpose=purpose, step=step, key=key, shape=shape)
 
 
-def philox(counter, key):
+def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
     """Philox4x64-10 as its paper gives it: one block of four words."""
     mask, (k0, k1) = 2**64 - 1, key
     c0, c1, c2, c3 = counter
@@ -40,7 +49,7 @@ def philox(counter, key):
     return [c0, c1, c2, c3]
 
 
-def test_the_reference_passes_its_authors_known_answer():
+def test_the_reference_passes_its_authors_known_answer() -> None:
     assert philox([0] * 4, [0] * 2) == [
         0x16554D9ECA36314C,
         0xDB20FE9D672D0FDC,
@@ -50,8 +59,8 @@ def test_the_reference_passes_its_authors_known_answer():
 
 
 @given(addresses)
-@settings(max_examples=25, deadline=None)
-def test_the_address_is_the_counter_and_the_key(address):
+@settings(PATIENT, max_examples=25)
+def test_the_address_is_the_counter_and_the_key(address: Address) -> None:
     seed, purpose, step, key = address
     raw = generator(seed, purpose=purpose, step=step, key=key).bit_generator.random_raw(8).tolist()
     # numpy counts up before each block, so the first block is number 1.
@@ -59,7 +68,7 @@ def test_the_address_is_the_counter_and_the_key(address):
     assert raw[4:] == philox([2, step, key, 0], [seed, purpose])
 
 
-def test_values_are_pinned():
+def test_values_are_pinned() -> None:
     """Fails if numpy changes its streams: checkpoints and captions would then not repeat."""
     noise = normal(7, purpose=Purpose.DIFFUSION_NOISE, step=3, key=11, shape=(3,))
     draws = uniform(7, purpose=Purpose.TOKEN, step=3, key=11, shape=(3,))
@@ -67,7 +76,7 @@ def test_values_are_pinned():
     np.testing.assert_allclose(draws, [0.6955507, 0.93322605, 0.24243098], rtol=1e-6)
 
 
-def test_purposes_are_pinned():
+def test_purposes_are_pinned() -> None:
     names = (
         "DIFFUSION_NOISE DIFFUSION_TIME CONDITION_DROPOUT LATENT_POSTERIOR RECONSTRUCTION TOKEN "
         "ORDER AUGMENTATION DATA"
@@ -77,7 +86,7 @@ def test_purposes_are_pinned():
     ]
 
 
-def test_another_process_draws_the_same():
+def test_another_process_draws_the_same() -> None:
     code = (
         "from vlv_core.randomness import *;"
         "print(normal(1, purpose=Purpose.TOKEN, step=2, key=key_of('b.png'), shape=(2,)).tolist())"
@@ -89,7 +98,7 @@ def test_another_process_draws_the_same():
     assert printed.strip() == str(here.tolist())
 
 
-def test_global_state_is_neither_read_nor_written():
+def test_global_state_is_neither_read_nor_written() -> None:
     np.random.seed(0)
     before = np.random.get_state()[1].copy()
     first = draw((0, Purpose.TOKEN, 0, 0))
@@ -100,8 +109,10 @@ def test_global_state_is_neither_read_nor_written():
 
 
 @given(words, st.sampled_from(Purpose), words, st.lists(words, max_size=6), st.randoms())
-@settings(max_examples=40, deadline=None)
-def test_a_row_is_the_same_alone_and_in_any_batch(seed, purpose, step, keys, shuffler):
+@settings(PATIENT, max_examples=40)
+def test_a_row_is_the_same_alone_and_in_any_batch(
+    seed: int, purpose: Purpose, step: int, keys: list[int], shuffler: Random
+) -> None:
     shuffled = list(keys)
     shuffler.shuffle(shuffled)
     for rows, one in ((normal_rows, normal), (uniform_rows, uniform)):
@@ -113,20 +124,20 @@ def test_a_row_is_the_same_alone_and_in_any_batch(seed, purpose, step, keys, shu
 
 
 @given(addresses, addresses)
-@settings(max_examples=100, deadline=None)
-def test_different_addresses_give_different_noise(one, other):
+@settings(PATIENT, max_examples=100)
+def test_different_addresses_give_different_noise(one: Address, other: Address) -> None:
     assert np.array_equal(draw(one), draw(other)) == (one == other)
 
 
 @pytest.mark.parametrize("position", range(4))
-def test_each_part_of_the_address_counts(position):
+def test_each_part_of_the_address_counts(position: int) -> None:
     base = [3, Purpose.TOKEN, 5, 7]
     changed = list(base)
     changed[position] = Purpose.ORDER if position == 1 else base[position] + 1
     assert not np.isin(draw(base, (500,)), draw(changed, (500,))).any()
 
 
-def test_neighbouring_streams_share_no_block():
+def test_neighbouring_streams_share_no_block() -> None:
     """A counter that ran from one key into the next would repeat 64-bit words."""
     seen = np.concatenate(
         [
@@ -138,13 +149,13 @@ def test_neighbouring_streams_share_no_block():
     assert len(np.unique(seen)) == seen.size
 
 
-def test_a_longer_shape_starts_alike():
+def test_a_longer_shape_starts_alike() -> None:
     short = uniform(1, purpose=Purpose.ORDER, step=0, key=2, shape=(4,))
     long = uniform(1, purpose=Purpose.ORDER, step=0, key=2, shape=(40,))
     np.testing.assert_array_equal(short, long[:4])
 
 
-def kolmogorov(samples, cumulative):
+def kolmogorov(samples: NDArray[Any], cumulative: Callable[[float], float]) -> float:
     """Kolmogorov-Smirnov distance, scaled: below 1.95 in 999 of 1000 true draws."""
     ordered = np.sort(samples.ravel())
     expected = np.array([cumulative(value) for value in ordered])
@@ -153,14 +164,14 @@ def kolmogorov(samples, cumulative):
     return distance * sqrt(ordered.size)
 
 
-def test_across_keys_the_noise_is_normal_and_uncorrelated():
+def test_across_keys_the_noise_is_normal_and_uncorrelated() -> None:
     noise = normal_rows(5, purpose=Purpose.RECONSTRUCTION, step=0, keys=range(10000), shape=(2,))
     assert kolmogorov(noise, lambda x: (1 + erf(x / sqrt(2))) / 2) < 1.95
     assert abs(np.corrcoef(noise[:, 0], noise[:, 1])[0, 1]) < 0.03
     assert abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.03
 
 
-def test_across_steps_draws_are_uniform_in_the_half_open_interval():
+def test_across_steps_draws_are_uniform_in_the_half_open_interval() -> None:
     draws = np.concatenate(
         [uniform(5, purpose=Purpose.TOKEN, step=s, key=9, shape=(1,)) for s in range(10000)]
     )
@@ -170,27 +181,28 @@ def test_across_steps_draws_are_uniform_in_the_half_open_interval():
 
 @pytest.mark.parametrize("name", ["seed", "step", "key"])
 @pytest.mark.parametrize("value", [-1, 2**64])
-def test_out_of_range_is_refused(name, value):
+def test_out_of_range_is_refused(name: str, value: int) -> None:
     address = {"seed": 0, "step": 0, "key": 0, name: value}
     with pytest.raises(UsageError, match=rf"{name} {value} is outside 0\.\.2\*\*64 - 1"):
         generator(address["seed"], purpose=Purpose.DATA, step=address["step"], key=address["key"])
 
 
-def test_numpy_keys_are_taken():
+def test_numpy_keys_are_taken() -> None:
     keys = np.array([1, 2**64 - 1], np.uint64)
     rows = normal_rows(0, purpose=Purpose.DATA, step=0, keys=keys, shape=())
     assert rows[1] == normal(0, purpose=Purpose.DATA, step=0, key=2**64 - 1, shape=())
 
 
-def test_key_of_is_blake2b():
+def test_key_of_is_blake2b() -> None:
     # printf 'a/b.png' | b2sum -l 64, read as little-endian
     assert key_of("a/b.png").to_bytes(8, "little").hex() == "7ea4fc4732436554"
 
 
-def test_keys_do_not_collide_in_a_large_folder():
+def test_keys_do_not_collide_in_a_large_folder() -> None:
     assert len({key_of(f"folder/{i:06}.jpg") for i in range(50000)}) == 50000
 
 
 @given(st.text(st.characters(categories=["L", "Cs", "S"])))
-def test_every_file_name_has_a_key(name):
+@PATIENT
+def test_every_file_name_has_a_key(name: str) -> None:
     assert 0 <= key_of(name) < 2**64

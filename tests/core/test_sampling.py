@@ -1,20 +1,26 @@
 """The denoising loop against diffusers' schedulers, and against distributions known exactly."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from vlv_core.errors import UsageError, VlvError
-from vlv_core.sampling import Schedule, guided, sample, timesteps
+from vlv_core.sampling import Predict, Schedule, Spacing, guided, sample, timesteps
+from vlv_core.specs import Prediction
 
+# A busy machine must not fail a test.
+PATIENT = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 LATENT = (4, 6, 6)
 RNG = np.random.Generator(np.random.Philox(1))
 NOISE = RNG.standard_normal((2, *LATENT), dtype=np.float32)
 WEIGHTS = RNG.standard_normal((4, 4), dtype=np.float32) / 2
 
 
-def stable_diffusion_alphas(total=1000):
+def stable_diffusion_alphas(total: int = 1000) -> NDArray[np.float64]:
     """Stable Diffusion's "scaled_linear" betas."""
     betas = np.linspace(0.00085**0.5, 0.012**0.5, total) ** 2
     return np.cumprod(1 - betas)
@@ -23,14 +29,16 @@ def stable_diffusion_alphas(total=1000):
 ALPHAS = stable_diffusion_alphas()
 
 
-def toy(latents, t, conditional):
+def toy(latents: NDArray[Any], t: NDArray[Any], conditional: bool) -> NDArray[Any]:
     """A network of a kind: mixes channels, bends, and feels time and condition."""
     mixed = np.einsum("oc,bchw->bohw", WEIGHTS, latents)
     time = np.sin(t / 300).astype(np.float32)[:, None, None, None]
     return np.tanh(mixed + time + (0.3 if conditional else 0)).astype(np.float32)
 
 
-def by_diffusers(scheduler, times, *, predict=toy, guidance=1.0):
+def by_diffusers(
+    scheduler: Any, times: Any, *, predict: Predict = toy, guidance: float = 1.0
+) -> NDArray[Any]:
     """The loop as a diffusers pipeline writes it."""
     import torch
 
@@ -44,7 +52,9 @@ def by_diffusers(scheduler, times, *, predict=toy, guidance=1.0):
     return latents.numpy()
 
 
-def ddim(prediction, spacing, *, offset=0, to_one=True, **more):
+def ddim(
+    prediction: Prediction, spacing: Spacing, *, offset: int = 0, to_one: bool = True, **more: Any
+) -> Any:
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -60,7 +70,7 @@ def ddim(prediction, spacing, *, offset=0, to_one=True, **more):
     )
 
 
-def close(ours, theirs):
+def close(ours: NDArray[Any], theirs: NDArray[Any]) -> None:
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
 
@@ -69,7 +79,9 @@ def close(ours, theirs):
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 @pytest.mark.parametrize("steps", [1, 7, 25])
-def test_ddim_is_diffusers(prediction, spacing, to_one, steps):
+def test_ddim_is_diffusers(
+    prediction: Prediction, spacing: Spacing, to_one: bool, steps: int
+) -> None:
     offset = 1 if spacing == "leading" else 0
     scheduler = ddim(prediction, spacing, offset=offset, to_one=to_one)
     scheduler.set_timesteps(steps)
@@ -84,7 +96,7 @@ def test_ddim_is_diffusers(prediction, spacing, to_one, steps):
     close(ours, by_diffusers(scheduler, scheduler.timesteps))
 
 
-def test_ddim_is_diffusers_from_zero_terminal_signal():
+def test_ddim_is_diffusers_from_zero_terminal_signal() -> None:
     scheduler = ddim("v", "trailing", rescale_betas_zero_snr=True)
     scheduler.set_timesteps(10)
     schedule = Schedule(prediction="v", alphas_cumprod=scheduler.alphas_cumprod.numpy())
@@ -93,7 +105,7 @@ def test_ddim_is_diffusers_from_zero_terminal_signal():
 
 
 @pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0, 3.0, 7.5])
-def test_guidance_is_diffusers(guidance):
+def test_guidance_is_diffusers(guidance: float) -> None:
     scheduler = ddim("epsilon", "leading", offset=1)
     scheduler.set_timesteps(10)
     schedule = Schedule(
@@ -106,7 +118,7 @@ def test_guidance_is_diffusers(guidance):
 @pytest.mark.parametrize("shift", [1.0, 3.0, 0.5])
 @pytest.mark.parametrize("spacing", ["linspace", "trailing"])
 @pytest.mark.parametrize("steps", [1, 8, 28])
-def test_euler_is_diffusers(spacing, shift, steps):
+def test_euler_is_diffusers(spacing: Spacing, shift: float, steps: int) -> None:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
@@ -120,7 +132,7 @@ def test_euler_is_diffusers(spacing, shift, steps):
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
-def test_every_spacing_is_diffusers(spacing):
+def test_every_spacing_is_diffusers(spacing: Spacing) -> None:
     schedule = Schedule(prediction="v", alphas_cumprod=ALPHAS, spacing=spacing)
     scheduler = ddim("v", spacing)
     for steps in range(1, 1001):
@@ -129,10 +141,10 @@ def test_every_spacing_is_diffusers(spacing):
         np.testing.assert_array_equal(timesteps(schedule, steps), scheduler.timesteps[:steps])
 
 
-def test_times_are_integers_for_ddim_and_floats_for_flow():
+def test_times_are_integers_for_ddim_and_floats_for_flow() -> None:
     seen = []
 
-    def spy(latents, t, conditional):
+    def spy(latents: NDArray[Any], t: NDArray[Any], conditional: bool) -> NDArray[Any]:
         seen.append(t)
         return latents
 
@@ -149,8 +161,8 @@ def test_times_are_integers_for_ddim_and_floats_for_flow():
 MEAN = 0.7
 
 
-def perfect(prediction, spread):
-    def predict(x, t, conditional):
+def perfect(prediction: Prediction, spread: float) -> Predict:
+    def predict(x: NDArray[Any], t: NDArray[Any], conditional: bool) -> NDArray[Any]:
         if prediction == "flow":
             signal, noise = 1 - t / 1000, t / 1000
         else:
@@ -169,7 +181,7 @@ def perfect(prediction, spread):
     return predict
 
 
-def drawn_from(prediction, spread, steps):
+def drawn_from(prediction: Prediction, spread: float, steps: int) -> tuple[float, float]:
     """Mean and standard deviation of what is sampled."""
     alphas = () if prediction == "flow" else ALPHAS
     schedule = Schedule(prediction=prediction, alphas_cumprod=alphas)
@@ -184,7 +196,7 @@ def drawn_from(prediction, spread, steps):
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "flow"])
-def test_a_known_distribution_is_drawn(prediction):
+def test_a_known_distribution_is_drawn(prediction: Prediction) -> None:
     mean, spread = drawn_from(prediction, 0.5, 1000)
     # Stable Diffusion's last noise level keeps some signal, sqrt(a_T) = 0.068; pure noise has none.
     slack = 0.002 if prediction == "flow" else 0.05
@@ -194,13 +206,15 @@ def test_a_known_distribution_is_drawn(prediction):
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "flow"])
 @pytest.mark.parametrize("steps", [1, 5, 50])
-def test_one_single_picture_is_drawn_exactly_in_any_number_of_steps(prediction, steps):
+def test_one_single_picture_is_drawn_exactly_in_any_number_of_steps(
+    prediction: Prediction, steps: int
+) -> None:
     mean, spread = drawn_from(prediction, 0.0, steps)
     assert mean == pytest.approx(MEAN, abs=2e-4)
     assert spread == pytest.approx(0, abs=2e-4)
 
 
-def test_the_error_of_euler_halves_as_steps_double():
+def test_the_error_of_euler_halves_as_steps_double() -> None:
     errors = [abs(drawn_from("flow", 0.5, steps)[1] - 0.5) for steps in (50, 100, 200)]
     assert errors[0] / errors[1] == pytest.approx(2, abs=0.1)
     assert errors[1] / errors[2] == pytest.approx(2, abs=0.1)
@@ -209,10 +223,10 @@ def test_the_error_of_euler_halves_as_steps_double():
 @pytest.mark.parametrize(
     ("guidance", "branches"), [(1.0, [True]), (0.0, [False]), (2.0, [True, False])]
 )
-def test_no_branch_is_computed_for_nothing(guidance, branches):
+def test_no_branch_is_computed_for_nothing(guidance: float, branches: list[bool]) -> None:
     asked = []
 
-    def spy(latents, t, conditional):
+    def spy(latents: NDArray[Any], t: NDArray[Any], conditional: bool) -> NDArray[Any]:
         asked.append((len(latents), conditional))
         return toy(latents, t, conditional)
 
@@ -221,24 +235,27 @@ def test_no_branch_is_computed_for_nothing(guidance, branches):
     assert asked == [(2, branch) for branch in branches] * 3
 
 
-def test_a_sample_is_the_same_alone_and_in_a_batch():
+def test_a_sample_is_the_same_alone_and_in_a_batch() -> None:
     schedule = Schedule(prediction="epsilon", alphas_cumprod=ALPHAS)
 
-    def run(noise):
+    def run(noise: NDArray[Any]) -> NDArray[Any]:
         return sample(toy, noise=noise, schedule=schedule, steps=5, guidance=2.0)
 
     np.testing.assert_allclose(run(NOISE)[1:], run(NOISE[1:]), rtol=1e-6, atol=1e-6)
     assert run(NOISE[:0]).shape == (0, *LATENT)
 
 
-def test_noise_is_left_as_it_was():
+def test_noise_is_left_as_it_was() -> None:
     before = NOISE.copy()
     sample(toy, noise=NOISE, schedule=Schedule(prediction="flow"), steps=3, guidance=1.0)
     np.testing.assert_array_equal(before, NOISE)
 
 
 @given(st.floats(-5, 5, width=32), st.floats(-5, 5, width=32), st.floats(0, 20))
-def test_guided_moves_along_the_line_from_unconditional(yes, no, guidance):
+@PATIENT
+def test_guided_moves_along_the_line_from_unconditional(
+    yes: float, no: float, guidance: float
+) -> None:
     conditional, unconditional = np.array([yes], np.float32), np.array([no], np.float32)
     expected = (1 - guidance) * no + guidance * yes
     assert guided(conditional, unconditional, guidance)[0] == pytest.approx(expected, abs=1e-3)
@@ -246,7 +263,8 @@ def test_guided_moves_along_the_line_from_unconditional(yes, no, guidance):
 
 
 @given(st.sampled_from(["leading", "trailing"]), st.integers(1, 200), st.integers(1, 200))
-def test_ddim_times_fall_within_the_schedule(spacing, total, steps):
+@PATIENT
+def test_ddim_times_fall_within_the_schedule(spacing: Spacing, total: int, steps: int) -> None:
     schedule = Schedule(
         prediction="v", alphas_cumprod=np.linspace(0.99, 0.01, total), spacing=spacing
     )
@@ -257,13 +275,14 @@ def test_ddim_times_fall_within_the_schedule(spacing, total, steps):
 
 
 @given(st.sampled_from(["linspace", "trailing"]), st.integers(1, 100), st.floats(0.1, 10))
-def test_flow_times_fall_from_the_top(spacing, steps, shift):
+@PATIENT
+def test_flow_times_fall_from_the_top(spacing: Spacing, steps: int, shift: float) -> None:
     times = timesteps(Schedule(prediction="flow", spacing=spacing, shift=shift), steps)
     assert times[0] == 1000 and times[-1] > 0
     assert (np.diff(times) < 0).all()
 
 
-def test_a_schedule_is_a_value():
+def test_a_schedule_is_a_value() -> None:
     one, other = (Schedule(prediction="v", alphas_cumprod=list(ALPHAS)) for _ in range(2))
     assert one == other and hash(one) == hash(other)
     assert one.train_steps == 1000
@@ -289,12 +308,12 @@ BAD_SCHEDULES = [
 
 
 @pytest.mark.parametrize(("options", "message"), BAD_SCHEDULES)
-def test_bad_schedules_are_refused(options, message):
+def test_bad_schedules_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Schedule(**options)
 
 
-def test_steps_that_do_not_fit_are_refused():
+def test_steps_that_do_not_fit_are_refused() -> None:
     schedule = Schedule(
         prediction="v", alphas_cumprod=ALPHAS[:10], spacing="leading", steps_offset=1
     )
@@ -307,12 +326,12 @@ def test_steps_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize("guidance", [-1.0, float("nan"), float("inf")])
-def test_unusable_guidance_is_refused(guidance):
+def test_unusable_guidance_is_refused(guidance: float) -> None:
     with pytest.raises(UsageError, match=f"guidance is {guidance}; use 0 or more"):
         sample(toy, noise=NOISE, schedule=Schedule(prediction="flow"), steps=2, guidance=guidance)
 
 
-def test_an_answer_of_another_shape_is_refused():
+def test_an_answer_of_another_shape_is_refused() -> None:
     with pytest.raises(UsageError, match=r"answered \(2, 1, 6, 6\) to latents of \(2, 4, 6, 6\)"):
         sample(
             lambda latents, t, conditional: latents[:, :1],
@@ -323,7 +342,7 @@ def test_an_answer_of_another_shape_is_refused():
         )
 
 
-def test_an_overflow_is_reported():
+def test_an_overflow_is_reported() -> None:
     with pytest.raises(VlvError, match="answer at time 1000 is not finite") as caught:
         sample(
             lambda latents, t, conditional: latents * np.nan,
