@@ -5,6 +5,7 @@
 MODEL/training holds the logs and curves of every stage; MODEL/examples pictures for the demo.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -57,15 +58,18 @@ def copy_logs(stage: Path, to: Path) -> None:
 
 
 def write_examples(folder: Path) -> None:
-    """Pictures of the world that no training has seen."""
+    """Pictures of the world that no training has seen, and what could be said of them."""
     from PIL import Image
 
     spec = load_plugins().get("dataset", "scenes").spec
     dataset = resolve(spec.open)(spec.config(split="iid", first=10_000), Path())
     folder.mkdir(parents=True, exist_ok=True)
-    for index in range(EXAMPLES):
-        picture = np.asarray(dataset[index].load())
-        Image.fromarray(picture).save(folder / f"{index:02d}.png", optimize=True)
+    rows = []
+    for index, sample in enumerate(dataset.samples(range(EXAMPLES))):
+        name = f"{index:02d}.png"
+        Image.fromarray(np.asarray(sample.load())).save(folder / name, optimize=True)
+        rows.append(json.dumps({"path": name, "caption": sample.caption}))
+    (folder / "captions.jsonl").write_text("\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":
