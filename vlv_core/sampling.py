@@ -103,6 +103,7 @@ def sample(
     for time, keep, add in _coefficients(schedule, steps):
         times = np.full(len(latents), time)
         answer = _answer(predict, latents, times, guidance)
+        # Coefficients are float64 until here; one of that type would widen the latents.
         latents = np.float32(keep) * latents + np.float32(add) * answer
     return latents
 
@@ -133,6 +134,7 @@ def _coefficients(schedule: Schedule, steps: int) -> Iterator[tuple[Any, float, 
         yield from zip(times, np.ones(steps), np.diff(sigmas), strict=True)
         return
     alphas = np.asarray(schedule.alphas_cumprod)
+    # The level after the last step: clean, or the cleanest that training saw.
     last = 1.0 if schedule.set_alpha_to_one else alphas[0]
     # diffusers steps back by T // steps, also where the listed times are not that far apart.
     before = times - schedule.train_steps // steps

@@ -98,6 +98,7 @@ def _extend(running: _Beams, top: TopK, width: int) -> _Beams:
     groups, beams = running.sums.shape
     k = top.ids.shape[1]
     sums = (running.sums[..., None] + top.log_probs.reshape(groups, beams, k)).reshape(groups, -1)
+    # Stable, so that equal sums go to the better beam, in every runtime alike.
     order = np.argsort(-sums, axis=1, kind="stable")[:, :width]
     chosen = running.take(order // k)
     tokens = np.take_along_axis(top.ids.reshape(groups, -1), order, axis=1)
@@ -142,6 +143,7 @@ def _collect(
         )
         hypotheses = found[rows[group]]
         hypotheses.append(_Hypothesis(float(scores[group, column]), generated))
+        # Also stable: of equal scores, the one found first stays ahead.
         hypotheses.sort(key=lambda hypothesis: -hypothesis.score)
         del hypotheses[options.beams :]
 
@@ -149,6 +151,7 @@ def _collect(
 def _survivors(candidates: _Beams, reasons: NDArray[np.str_], beams: int) -> _Beams:
     """The best W candidates that go on; an ended one is a last resort that can never win."""
     ended = reasons != ""
+    # Candidates descend already: a stable sort by "ended" only moves the ended ones back.
     order = np.argsort(ended, axis=1, kind="stable")[:, :beams]
     return candidates._replace(sums=np.where(ended, _NEVER, candidates.sums)).take(order)
 
@@ -164,6 +167,7 @@ def _going(
     length = running.history.shape[2]
     if options.early_stopping == "never" and options.length_penalty > 0:
         length = options.max_new_tokens
+    # Float32 like transformers' scores, so that a near tie is decided as there.
     possible = running.sums[:, 0] / length**options.length_penalty
     full = np.array([len(hypotheses) == options.beams for hypotheses in found])
     worst = np.array([hypotheses[-1].score if hypotheses else 0 for hypotheses in found])

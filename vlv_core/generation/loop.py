@@ -89,6 +89,7 @@ def _decode(
     options: GenerationOptions,
     keys: Sequence[int] | None,
 ) -> Iterator[_Word]:
+    # Greedy asks for one candidate: backends then compute an argmax, and little is copied.
     width = options.top_k if options.temperature > 0 else 1
     top = checked(stepper.prefill(width))
     rows = np.arange(len(top.ids))
@@ -102,6 +103,7 @@ def _decode(
         parts = (rows, tokens, log_probs, reasons)
         yield from map(_Word, *(part.tolist() for part in parts))
         going = np.flatnonzero(reasons == "")
+        # The length limit ends all rows at the latest.
         if not going.size:
             return
         if going.size < rows.size:

@@ -26,6 +26,7 @@ def looping(history: NDArray[np.int64], *, window: int, count: int) -> NDArray[n
     loops = np.zeros(len(history), bool)
     for period in range(1, window + 1):
         span = max(window, count * period)
+        # Spans grow with the period: no longer one fits either.
         if span > length:
             break
         tail = history[:, length - span :]
