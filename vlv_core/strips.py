@@ -20,7 +20,7 @@ TEXT_WIDTH = 360
 
 _LINE_HEIGHT = 16
 _MARK_WIDTH = 16
-_INK, _RIGHT, _WRONG = "#1b1b1b", "#1a7f37", "#c62828"
+_INK, _FRAME, _RIGHT, _WRONG = "#1b1b1b", "#dddddd", "#1a7f37", "#c62828"
 _TICK = ((1, 6), (4, 10), (10, 1))
 _CROSS = ((2, 2), (9, 9)), ((9, 2), (2, 9))
 
@@ -67,7 +67,9 @@ def strip(
         pen.text((GAP + column * (edge + GAP), GAP / 2), title, _INK, _font())
     for row, pieces, height in zip(rows, words, heights, strict=True):
         for column, picture in enumerate(row.pictures):
-            sheet.paste(sized(picture, edge), (GAP + column * (edge + GAP), top))
+            left = GAP + column * (edge + GAP)
+            pen.rectangle((left - 1, top - 1, left + edge, top + edge), outline=_FRAME)
+            sheet.paste(sized(picture, edge), (left, top))
         corner = (GAP, top + edge + GAP) if below else (side, top)
         _write(pen, pieces, corner)
         top += height + GAP

@@ -75,8 +75,8 @@ def sheet(result: Redrawn) -> NDArray[np.uint8]:
 def tile(result: Redrawn, column: int) -> NDArray[np.uint8]:
     """A picture of the strip, at the view's own size."""
     words_below = sheet(result)
-    top = int((words_below[:, GAP + 1] != 255).any(axis=1).argmax())
-    top = next(y for y in range(top, len(words_below)) if _is_picture(words_below, y))
+    framed = next(y for y in range(len(words_below)) if _is_picture(words_below, y))
+    top = framed + 1
     left = GAP + column * (EDGE + GAP)
     factor = EDGE // VIEW.size
     return words_below[top : top + EDGE : factor, left : left + EDGE : factor]

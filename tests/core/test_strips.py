@@ -27,7 +27,14 @@ def test_rows_stand_under_each_other_in_order() -> None:
     first, second = GAP + EDGE // 2, GAP + EDGE + GAP + EDGE // 2
     assert sheet[first, first].tolist() == sheet[second, second].tolist() == [255, 0, 0]
     assert sheet[first, second].tolist() == sheet[second, first].tolist() == [0, 0, 255]
-    assert (sheet[:GAP] == 255).all(), "white around"
+    assert (sheet[: GAP - 1] == 255).all(), "white around"
+
+
+def test_white_pictures_have_a_frame_outside_their_pixels() -> None:
+    sheet = pixels(strip([Row((np.full_like(RED, 255),))]))
+    inside = slice(GAP, GAP + EDGE)
+    assert (sheet[inside, inside] == 255).all()
+    assert (sheet[GAP - 1, inside] == 0xDD).all() and (sheet[inside, GAP + EDGE] == 0xDD).all()
 
 
 def test_words_stand_beside_the_pictures_or_below() -> None:

@@ -31,13 +31,15 @@ main { max-width: 1080px; margin: 0 auto; padding: 2rem 1.25rem 4rem }
 h1 { font-size: 1.7rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.6rem 0 .8rem }
 p { max-width: 46rem } .soft { color: var(--soft) }
 .domain { background: var(--note); border-radius: .5rem; padding: .7rem 1rem; max-width: none }
-.cards { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)) }
+.cards { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)) }
+.rows { display: grid; gap: .7rem; grid-template-columns: repeat(auto-fill, minmax(500px, 1fr)) }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
   padding: .7rem; display: flex; flex-direction: column; gap: .5rem }
-figcaption { font-size: .9rem } .row { flex-direction: row; gap: .9rem; flex-wrap: wrap;
-  margin-bottom: .7rem } .row figcaption { flex: 1 1 16rem }
-img { image-rendering: pixelated; display: block; border-radius: .3rem; width: 128px;
-  height: 128px }
+figcaption { font-size: .85rem; overflow-wrap: anywhere }
+.row { flex-direction: row; gap: .7rem } .row figcaption { flex: 1 1 0 }
+@media (max-width: 640px) { .rows { grid-template-columns: 1fr } .row { flex-wrap: wrap } }
+img { image-rendering: pixelated; display: block; border-radius: .3rem; width: 112px;
+  height: 112px; border: 1px solid var(--line) }
 .cards img { width: 100%; height: auto }
 .titled { font-size: .75rem; color: var(--soft) }
 .right { color: var(--right) } .wrong { color: var(--wrong) }
@@ -76,7 +78,7 @@ def page(demo: Demo) -> str:
         f"<h2>{len(redrawn)} pictures redrawn</h2>",
         "<p>From the caption embedding the frozen text-to-image model draws the picture again; "
         "from the caption it has the words alone.</p>",
-        *map(_strip, redrawn),
+        _strips(redrawn),
         *_measured(demo),
     ]
     return (
@@ -97,6 +99,10 @@ def _cards(demo: Demo) -> str:
         words = f"<figcaption>{escape(row.lines[0].text)}{true}</figcaption>"
         cards.append(f"<figure>{_image(row.pictures[0])}<figcaption>{words}</figcaption></figure>")
     return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _strips(rows: Sequence[Row]) -> str:
+    return f'<div class="rows">{"".join(map(_strip, rows))}</div>'
 
 
 def _strip(row: Row) -> str:
@@ -127,7 +133,7 @@ def _measured(demo: Demo) -> Iterable[str]:
         yield f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div><br>'
     if demo.marked:
         yield "<h2>Some of these, statement by statement</h2>"
-        yield from map(_strip, demo.marked)
+        yield _strips(demo.marked)
 
 
 def _image(picture: NDArray[np.uint8]) -> str:

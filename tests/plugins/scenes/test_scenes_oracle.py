@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 
 from vlv_core.errors import ModelError
 from vlv_plugins.scenes._oracle import Oracle, OracleNet, bundled, values_of
-from vlv_plugins.scenes._oracle_task import OracleTask, soften, targets
+from vlv_plugins.scenes._oracle_task import FIRST, OracleTask, mixed, soften, spoil, targets
 from vlv_plugins.scenes.facts import bound, facts_of
 from vlv_plugins.scenes.pictures import pictures
 from vlv_plugins.scenes.splits import scene_arrays, scenes
@@ -127,6 +127,24 @@ def test_softening_spares_some_and_spoils_none() -> None:
     each = harm.mean(dim=(1, 2, 3))
     assert 0 < (each == 0).float().mean() < 0.2, "one in sixteen escapes all four kinds"
     assert each.max() < 25 and each.mean() > 1
+
+
+@pytest.mark.parametrize(("world", "turns"), [(S, 3), (M, 4)])
+def test_training_scenes_come_from_every_split_in_turn(world: World, turns: int) -> None:
+    drawn = mixed(world, range(7, 31)).scenes()
+    names = ("train-pixels", "held-out", "count", "relation")
+    for position, scene in zip(range(7, 31), drawn, strict=True):
+        [expected] = scenes(world, names[position % turns], [FIRST + position])
+        assert scene == expected
+
+
+def test_some_training_pictures_are_compressed() -> None:
+    clean = pictures(S, "iid", range(80))
+    softened = soften(torch.from_numpy(clean), seed=0, step=3, keys=range(80))
+    spoilt = spoil(clean, seed=0, step=3, keys=range(80))
+    compressed = (softened != spoilt).flatten(1).any(dim=1)
+    assert 0.1 < compressed.float().mean() < 0.4
+    assert torch.equal(spoil(clean[5:6], seed=0, step=3, keys=range(5, 6)), spoilt[5:6])
 
 
 def test_the_loss_counts_attributes_of_present_objects_only() -> None:
