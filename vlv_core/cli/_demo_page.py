@@ -32,15 +32,14 @@ h1 { font-size: 1.7rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.6rem 0 .8
 p { max-width: 46rem } .soft { color: var(--soft) }
 .domain { background: var(--note); border-radius: .5rem; padding: .7rem 1rem; max-width: none }
 .cards { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)) }
-.rows { display: grid; gap: .7rem; grid-template-columns: repeat(auto-fill, minmax(500px, 1fr)) }
+.rows { display: grid; gap: .7rem; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)) }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
   padding: .7rem; display: flex; flex-direction: column; gap: .5rem }
 figcaption { font-size: .85rem; overflow-wrap: anywhere }
-.row { flex-direction: row; gap: .7rem } .row figcaption { flex: 1 1 0 }
-@media (max-width: 640px) { .rows { grid-template-columns: 1fr } .row { flex-wrap: wrap } }
-img { image-rendering: pixelated; display: block; border-radius: .3rem; width: 112px;
-  height: 112px; border: 1px solid var(--line) }
-.cards img { width: 100%; height: auto }
+.row { flex-flow: row wrap; align-content: start } .row div { flex: 1 1 0 }
+.row figcaption { flex: 1 1 100% }
+img { image-rendering: pixelated; display: block; border-radius: .3rem; width: 100%;
+  border: 1px solid var(--line) }
 .titled { font-size: .75rem; color: var(--soft) }
 .right { color: var(--right) } .wrong { color: var(--wrong) }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem; width: 100% }
