@@ -32,7 +32,7 @@ PATIENT = settings(deadline=None, derandomize=True, suppress_health_check=[Healt
 
 def test_greedy_takes_the_best_word_each_time() -> None:
     for result in run(range(20), max_new_tokens=12):
-        history = (result.row,)
+        history: History = (result.row,)
         for token in words(result):
             assert token == random_language(history).argmax()
             history = (*history, token)
@@ -44,8 +44,8 @@ def test_greedy_takes_the_best_word_each_time() -> None:
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0}], ids=["greedy", "sampling"])
 def test_a_finished_row_leaves_the_batch_at_once(options: dict[str, Any]) -> None:
     stepper = HistoryStepper(range(20))
-    options = GenerationOptions(max_new_tokens=12, **options)
-    results = generate(stepper, eos=(EOS,), options=options, keys=range(20))
+    made = GenerationOptions(max_new_tokens=12, **options)
+    results = generate(stepper, eos=(EOS,), options=made, keys=range(20))
     lengths = [len(words(result)) for result in results]
     assert len(set(lengths)) > 3
     assert stepper.calls == [sum(n > step for n in lengths) for step in range(max(lengths))]
@@ -127,12 +127,12 @@ def test_nucleus_is_the_smallest_leading_set_that_holds_p(
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0}], ids=["greedy", "sampling"])
 def test_streaming_is_generating(options: dict[str, Any]) -> None:
-    options = GenerationOptions(max_new_tokens=12, **options)
-    streamed = {row: [] for row in range(10)}
-    pieces = stream(HistoryStepper(range(10)), eos=(EOS,), options=options, keys=range(10))
+    made = GenerationOptions(max_new_tokens=12, **options)
+    streamed: dict[int, list[int]] = {row: [] for row in range(10)}
+    pieces = stream(HistoryStepper(range(10)), eos=(EOS,), options=made, keys=range(10))
     for row, token in pieces:
         streamed[row].append(token)
-    results = generate(HistoryStepper(range(10)), eos=(EOS,), options=options, keys=range(10))
+    results = generate(HistoryStepper(range(10)), eos=(EOS,), options=made, keys=range(10))
     assert {row: tuple(tokens) for row, tokens in streamed.items()} == {
         result.row: result.tokens for result in results
     }

@@ -36,7 +36,7 @@ def test_a_finished_search_leaves_the_batch_at_once() -> None:
 
 def exhaustive(prefix: int, length: int, penalty: float) -> tuple[float, tuple[int, ...]]:
     """The best sentence of at most `length` words, by trying all."""
-    best = (-np.inf, ())
+    best: tuple[float, tuple[int, ...]] = (-np.inf, ())
     for size in range(1, length + 1):
         for tokens in product(range(VOCABULARY), repeat=size):
             ended = tokens[-1] == EOS or size == length

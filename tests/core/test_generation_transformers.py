@@ -86,8 +86,8 @@ class RecomputeStepper:
 def ours(
     model: LlamaForCausalLM, prefix: Tensor, *, eos: Collection[int], **options: Any
 ) -> list[Generated]:
-    options = GenerationOptions(max_new_tokens=NEW, **options)
-    return generate(RecomputeStepper(model, prefix), eos=eos, options=options)
+    made = GenerationOptions(max_new_tokens=NEW, **options)
+    return generate(RecomputeStepper(model, prefix), eos=eos, options=made)
 
 
 def theirs(model: LlamaForCausalLM, prefix: Tensor, *, eos: Collection[int], **options: Any) -> Any:
@@ -213,7 +213,7 @@ def test_beam_search_is_transformers_without_an_end_of_text() -> None:
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 def test_one_row_is_searched_as_in_a_batch(early_stopping: EarlyStopping) -> None:
     model, prefix = tiny_model(2.0), prefixes(6)
-    options = {"eos": (1,), "beams": 4, "early_stopping": early_stopping}
+    options: dict[str, Any] = {"eos": (1,), "beams": 4, "early_stopping": early_stopping}
     for row, result in enumerate(ours(model, prefix, **options)):
         [alone] = ours(model, prefix[row : row + 1], **options)
         assert alone.tokens == result.tokens

@@ -47,10 +47,10 @@ class HistoryStepper:
     def __init__(
         self, prefixes: Sequence[int], language: Language = random_language, capacity: int = 64
     ) -> None:
-        self.rows = [(prefix,) for prefix in prefixes]
+        self.rows: list[History] = [(prefix,) for prefix in prefixes]
         self.language = language
         self.capacity = capacity
-        self.calls = []
+        self.calls: list[int] = []
         """rows in each call of the network"""
 
     def answer(self, k: int) -> TopK:
