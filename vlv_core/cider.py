@@ -30,6 +30,7 @@ _WORD = re.compile(r"\w+(?:'\w+)?")
 def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
     """A score in 0..10 for each caption; `references[i]` are picture i's, at least one."""
     counts = [[phrases(text) for text in texts] for texts in references]
+    # A picture counts once, however many of its references hold the phrase.
     pictures = Counter(phrase for own in counts for phrase in set().union(*own))
 
     def weighed(found: Counter[Phrase]) -> list[Vector]:
@@ -73,6 +74,7 @@ def _similarity(candidate: Sequence[Vector], reference: Sequence[Vector]) -> flo
 
 def _cosine(candidate: Vector, reference: Vector) -> float:
     shared = sum(
+        # Clipped, so that saying a word again and again gains nothing.
         min(weight, reference[phrase]) * reference[phrase]
         for phrase, weight in candidate.items()
         if phrase in reference

@@ -117,6 +117,7 @@ def _wrapped(text: str, room: int) -> list[str]:
         if line and font.getlength(longer) > room:
             parts.append(line)
             longer = word
+        # Nonsense of an untrained model has words without end.
         while font.getlength(longer) > room and len(longer) > 1:
             fits = max(1, int(len(longer) * room / font.getlength(longer)))
             parts.append(longer[:fits])

@@ -38,6 +38,7 @@ class Told(Watcher):
         left = (total - done) * seconds / max(done, 1)
         line = f"{what}: {done}/{total}, {done / seconds:.1f}/s"
         line += f", {left:.0f} s left" if done < total else f", took {seconds:.0f} s"
+        # On a terminal the line is overwritten until its step ends.
         if sys.stderr.isatty():
             click.echo(f"{_CLEAR}{line}", err=True, nl=done >= total)
         elif done >= total or now - self._told > _LINE_EVERY_S:

@@ -108,6 +108,7 @@ def redraw(
     def drawn(source: Any) -> Any:
         return captioner.reconstruct(source, seed=0, keys=np.arange(count).tolist())
 
+    # From the same noise, so that the two drawings differ by what the model was told alone.
     both = (drawn(encoded[:count]), drawn(captioner.from_text(texts[:count])))
     told.progress("drawings of bundled pictures", 2 * count, 2 * count)
     rows = []

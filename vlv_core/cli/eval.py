@@ -131,5 +131,6 @@ def write(report: Report, examples: Sequence[Row], out: Path) -> None:
         write_atomically(out / name, png(sheet))
         text += f"\n![{' | '.join(TITLES)}]({name})\n"
     write_atomically(out / "EVAL.md", text.encode())
+    # Last: where eval.json is, the rest is too. NaN would be no JSON.
     data = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(out / "eval.json", f"{data}\n".encode())

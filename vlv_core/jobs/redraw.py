@@ -92,6 +92,7 @@ def _outside(inputs: Sequence[Input], out: Path) -> list[Input]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{str(out)!r} cannot be a folder: {error.strerror or error}") from None
+    # Resolved, so that links into the folder are caught too.
     inside = out.resolve()
     todo = [entry for entry in inputs if Path(entry.path).resolve().parent != inside]
     if not todo:
@@ -106,6 +107,7 @@ def _finish(
     captioner: Any, batch: Sequence[Decoded], out: Path, options: RedrawOptions
 ) -> Iterator[Redrawn]:
     """Results of a batch, in order."""
+    # Bad pictures never reach the model, and keep their place in the order.
     good = [picture for picture in batch if picture.view is not None]
     drawn = iter(_drawn(captioner, good, options))
     for picture in batch:
@@ -136,6 +138,7 @@ def _draw(captioner: Any, batch: Sequence[Decoded], options: RedrawOptions) -> l
     views = np.stack([picture.view for picture in batch if picture.view is not None])
     encoded = captioner.encode(views)
     texts = [said.text for said in captioner.caption(encoded, options=None)]
+    # Both start from the same noise: what differs is what the model was told, nothing else.
     both = [
         captioner.reconstruct(
             source,

@@ -131,6 +131,7 @@ class Oracle:
                     f"the oracle {path.name} reads world {trained.get('world')} version "
                     f"{trained.get('version')}, not world {world.name} version {world.version}"
                 )
+            # Half precision is for the disk alone: CPUs compute faster in full.
             weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
         net = OracleNet(world)
         net.load_state_dict(weights)
@@ -147,6 +148,7 @@ class Oracle:
     def _read(self, pictures: NDArray[np.uint8]) -> list[Facts]:
         device = self.net.cells.weight.device
         logits = self.net(torch.from_numpy(np.ascontiguousarray(pictures)).to(device))
+        # A logit above 0 is a probability above one half.
         present = (logits.pop("present") > 0).cpu().numpy()
         best = {name: each.argmax(-1).cpu().numpy() for name, each in logits.items()}
         cell, background = self.net.values

@@ -114,6 +114,7 @@ def soften(clean: Tensor, *, seed: int, step: int, keys: range) -> Tensor:
     patches = F.interpolate(
         patches.reshape(-1, 3, CANVAS // COARSE, CANVAS // COARSE), CANVAS, mode="bilinear"
     )
+    # Blur first: a decoder's noise is as sharp as its pixels, not as its drawing.
     x = clean.permute(0, 3, 1, 2).contiguous().float()
     x = torch.lerp(x, _blurred(x), blur)
     x = x + MAX_NOISE * (fine * grain + coarse * patches)

@@ -75,6 +75,7 @@ class Captioned:
 
 def references(scene: Scene, index: int) -> list[str]:
     """True captions in several wordings."""
+    # Other variants for each scene, so that every wording is among the references.
     first = REFERENCES * index
     return [
         caption(scene, REGISTER, variant=variant % 2**32)

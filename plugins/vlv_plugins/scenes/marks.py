@@ -25,6 +25,7 @@ def marks(text: str, scene: Scene) -> list[Line]:
         right = stated.background == truth.background
         lines.append(Line(f"{background_phrase(stated.background)} background", right))
     located = TEMPLATES["dense"][0]
+    # Each true object makes one statement right, so that saying it twice is wrong once.
     left = Counter(truth.objects)
     for item in stated.objects:
         lines.append(Line(object_phrase(item, located), left[item] > 0))

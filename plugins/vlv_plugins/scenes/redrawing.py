@@ -69,6 +69,7 @@ def draw(
             guidance=options.guidance,
             keys=indices,
         )
+        # Models of another view draw in their own size; the oracle reads the world's.
         return views(redrawn, View(size=CANVAS))
 
     answers = (originals, drawn(encoded), drawn(captioner.from_text(texts)))
