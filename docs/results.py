@@ -30,7 +30,12 @@ def main() -> None:
     for title, place, target in ROWS:
         write(row(title, figure(report, place), target))
     random = json.loads((MODEL / "random.json").read_text())
-    write(row("captions, iid, *without stage 1*", figure(random, ("splits", "iid")), None))
+    steps = random["training"]["stage2"]
+    write(
+        row(f"*random* stage 1, {steps} steps of stage 2", figure(random, ("splits", "iid")), None)
+    )
+    early = json.loads((MODEL / "training" / "f1.json").read_text())["stage2"][0]
+    write(row(f"`mini`'s own stage 2 after {early['step']} steps", early, None))
 
 
 def figure(report: dict[str, Any], place: tuple[str, str]) -> dict[str, float]:

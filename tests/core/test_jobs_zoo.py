@@ -5,13 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
-from vlv_plugins.scenes.zoo.collection import write_zoo
-from vlv_plugins.scenes.zoo.entry import Entry
 
 from tests.core.fake_captioner import FakeCaptioner
 from vlv_core.errors import DataError
 from vlv_core.jobs import JobOptions, caption_job, find_inputs
 from vlv_core.preprocess import open_picture
+from vlv_plugins.scenes.zoo.collection import write_zoo
+from vlv_plugins.scenes.zoo.entry import Entry
 
 
 @pytest.fixture(scope="module")
