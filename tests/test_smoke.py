@@ -50,7 +50,7 @@ def test_a_finished_run_has_nothing_to_resume(run: Path) -> None:
 
 def test_a_dry_run_says_what_would_happen() -> None:
     said = vlv("train", str(RECIPE), "--dry-run").stdout
-    for word in ("mini-vit", "trained", "frozen", "samples", "GiB"):
+    for word in ("mini-vit", "trained", "frozen", "samples", "memory"):
         assert word in said
 
 
