@@ -30,7 +30,17 @@ logger = logging.getLogger(__name__)
 GROUP = "vlv"
 OURS = "vlv"
 """the distribution that is not third-party"""
-REFERENCES = ("build", "diffusion", "pretrained", "open", "evaluate", "run", "folder")
+REFERENCES = (
+    "build",
+    "diffusion",
+    "complete",
+    "pretrained",
+    "open",
+    "evaluate",
+    "run",
+    "command",
+    "folder",
+)
 _NAME = re.compile(r"[a-z0-9]+((-|(?<=\d)\.(?=\d))[a-z0-9]+)*")
 _REFERENCE = re.compile(r"[^\s:]+:[^\s:]+")
 

@@ -42,6 +42,25 @@ class TopK(NamedTuple):
     """(R, k)"""
 
 
+class Pretrained(Protocol):
+    """What a part offers beside its role if its spec names pretrained weights."""
+
+    def load_pretrained(self, folder: Path) -> set[str]:
+        """Read weights, and assets such as a tokenizer, from the source's folder, strictly.
+
+        Answers the names in `state_dict()` that were filled; others keep their first values.
+        """
+        ...
+
+
+class Learner(Protocol):
+    """What a part offers if a recipe that trains it whole does not mean all of its parameters."""
+
+    def learnable(self) -> set[str]:
+        """Names of the parameters that learn, such as those of adapters."""
+        ...
+
+
 class Encoder(Protocol):
     """view uint8 (B, S, S, 3) -> tokens (B, N, De); rescale and mean/std come first."""
 

@@ -68,10 +68,11 @@ class Source:
     """Where pretrained weights come from: a local folder, or a repository at a pinned revision."""
 
     location: str
-    """folder, or repository id"""
+    """folder; or `package:NAME`, the folder of an installed Python package; or repository id"""
     revision: str | None = None
-    subfolder: str = ""
+    """of a repository: tag, branch or commit; None takes its main branch"""
     files: tuple[str, ...] = ()
+    """patterns of the files that are read, such as "unet/*.safetensors"; all if empty"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +95,13 @@ class ComponentSpec(Spec):
     build: str
     config: type[Any] | None = None
     """a frozen dataclass; recipes fill it"""
+    complete: str | None = None
+    """`(config, fetch) -> config`: what a recipe leaves to the pretrained model's own files is
+    filled in, so that `build` needs none; `fetch(source) -> folder`. Used by training only; what it
+    answers is what `model.toml` keeps."""
     pretrained: str | None = None
-    """`(config) -> Source`, used by training only"""
+    """`(config) -> Source`, used by training only; the modules then have `load_pretrained(folder)`,
+    see `protocols.Pretrained`"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +139,8 @@ class DatasetSpec(Spec):
 
     open: str
     config: type[Any] | None = None
+    synthetic: bool = False
+    """needs no files and no options: `vlv train --random-weights` can use it for absent data"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +155,12 @@ class EvaluatorSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ImporterSpec(Spec):
-    """`run(checkpoint, out, options) -> None`, for `vlv import NAME`."""
+    """A reader of foreign checkpoints: the click command behind `vlv import NAME`.
 
-    run: str
+    It gets the `console.Session` by `click.pass_obj`, and raises `errors.VlvError` for bad input.
+    """
+
+    command: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ def vlv_datasets() -> Iterable[DatasetSpec]:
             summary="ShapeScape-64: rendered scenes with exact captions, made on demand",
             open="vlv_plugins.scenes.dataset:open_scenes",
             config=ScenesConfig,
+            synthetic=True,
         )
     ]
 
