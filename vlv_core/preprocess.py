@@ -1,12 +1,13 @@
 """Pictures into views and pixels, by numpy and Pillow only.
 
 Training, the runtime and the benchmarks all come through here, so that a picture looks the same to
-each. Geometry follows torchvision's Resize and CenterCrop as applied to Pillow images.
+each. Geometry of views follows torchvision's Resize and CenterCrop as applied to Pillow images;
+that of pixels follows transformers' processors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +59,23 @@ def views(pictures: Sequence[Source] | Source, view: View) -> NDArray[np.uint8]:
 
 
 def to_pixels(view: NDArray[np.uint8], pixels: PixelSpec) -> NDArray[np.uint8]:
-    """Views uint8 (..., S, S, 3) at the encoder's own size: uint8 (..., size, size, 3).
+    """Views uint8 (..., H, W, 3) at the encoder's own size: uint8 (..., size, size, 3).
 
     Resized by Pillow on the host, exactly as the original processors do it; rescaling and mean/std
     are left to the encoder's graph.
     """
-    size, edge = pixels.size, view.shape[-2]
-    if edge == size:
+    size, edge = pixels.size, pixels.edge or pixels.size
+    if view.shape[-3:-1] == (edge, edge) == (size, size):
         return view
+    kernel = _FILTERS[pixels.resample]
     flat = view.reshape(-1, *view.shape[-3:])
     out = np.empty((len(flat), size, size, 3), np.uint8)
     for row, picture in enumerate(flat):
-        out[row] = np.asarray(_fit(Image.fromarray(picture), size, pixels.fit, pixels.resample))
+        image = Image.fromarray(picture)
+        if pixels.fit == "crop":
+            out[row] = np.asarray(_crop(image, size, kernel, edge=edge, middle=_floor))
+        else:
+            out[row] = np.asarray(_fit(image, size, pixels.fit, pixels.resample))
     return out.reshape(*view.shape[:-3], size, size, 3)
 
 
@@ -88,16 +94,30 @@ def _fit(image: Image.Image, size: int, fit: Fit, resample: Resample) -> Image.I
     return _crop(image, size, kernel) if fit == "crop" else _pad(image, size, kernel)
 
 
-def _crop(image: Image.Image, size: int, kernel: Any) -> Image.Image:
-    """Shorter side to `size`, then the centre; rounding as torchvision's.
+def _to_even(rest: int) -> int:
+    """Halves round to even, because torchvision's `int(round(x / 2.0))` is Python's round."""
+    return round(rest / 2)
 
-    Halves round to even, because torchvision's `int(round(x / 2.0))` is Python's round.
-    """
+
+def _floor(rest: int) -> int:
+    """Halves round down, as in transformers' `center_crop`."""
+    return rest // 2
+
+
+def _crop(
+    image: Image.Image,
+    size: int,
+    kernel: Any,
+    *,
+    edge: int | None = None,
+    middle: Callable[[int], int] = _to_even,
+) -> Image.Image:
+    """Shorter side to `edge` (or `size`), then the centre; `middle` says where that begins."""
     width, height = image.size
-    short = min(width, height)
-    wide, high = size * width // short, size * height // short
-    left, top = round((wide - size) / 2), round((high - size) / 2)
-    if max(wide, high) > _LONGEST * size:
+    short, edge = min(width, height), edge or size
+    wide, high = edge * width // short, edge * height // short
+    left, top = middle(wide - size), middle(high - size)
+    if max(wide, high) > _LONGEST * edge:
         # 1 x 20000 would become 384 x 7680000: resize the part that is kept, and that alone.
         box = (left * width / wide, top * height / high)
         end = ((left + size) * width / wide, (top + size) * height / high)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
-from vlv_core.errors import PluginError
+from vlv_core.errors import ConfigError, PluginError
 
 Fit = Literal["crop", "squash", "pad"]
 Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
@@ -40,6 +40,16 @@ class PixelSpec:
     """per channel, of values in 0..1"""
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """per channel, of values in 0..1"""
+    edge: int | None = None
+    """fit "crop" alone: the shorter side is resized to this, pixels, before the centre is cut out;
+    None takes `size`"""
+
+    def __post_init__(self) -> None:
+        if self.edge is not None and (self.fit != "crop" or self.edge < self.size):
+            raise ConfigError(
+                f"pixels: edge {self.edge} does not go with fit {self.fit!r} and size {self.size}",
+                hint="edge is for fit 'crop', and at least size",
+            )
 
 
 @dataclass(frozen=True)

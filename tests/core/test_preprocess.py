@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vlv_core import preprocess
-from vlv_core.errors import DataError
+from vlv_core.errors import ConfigError, DataError
 from vlv_core.preprocess import to_pixels, to_view, views
 from vlv_core.specs import PixelSpec, View
 
@@ -172,3 +172,21 @@ def test_pictures_data_and_jobs_import_no_torch() -> None:
     modules = ", ".join(f"vlv_core.{name}" for name in names.split(", "))
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_pixels_are_resized_to_an_edge_and_cropped_from_it() -> None:
+    picture = noise(33, 33, 3)
+    resized = np.asarray(Image.fromarray(picture).resize((19, 19), Image.Resampling.BICUBIC))
+    # (19 - 16) / 2 = 1.5, and transformers rounds it down
+    got = to_pixels(picture, PixelSpec(size=16, fit="crop", edge=19))
+    np.testing.assert_array_equal(got, resized[1:17, 1:17])
+    same_size = noise(16, 16, 3)
+    assert not np.array_equal(to_pixels(same_size, PixelSpec(16, "crop", edge=19)), same_size)
+
+
+@pytest.mark.parametrize("fit", ["squash", "pad", "crop"])
+def test_an_edge_is_for_crops_and_not_smaller_than_them(fit: str) -> None:
+    with pytest.raises(ConfigError, match=rf"edge 15 does not go with fit '{fit}' and size 16"):
+        PixelSpec(size=16, fit=fit, edge=15)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="edge 300 does not go with fit 'squash'"):
+        PixelSpec(size=16, edge=300)
