@@ -89,7 +89,7 @@ def build(config: VisionTransformerConfig, near: Near) -> VisionTransformer:
     _check(config, family, pixels, kind=kind, size=size, patch=int(tower.config.patch_size))
     _drop_unused(tower, family, norm=config.norm)
     if config.gradient_checkpointing:
-        tower.gradient_checkpointing_enable({"use_reentrant": False})
+        _checkpoint(tower)
     return VisionTransformer(
         tower, family, pixels=pixels, tokens=config.tokens, whole_depth=_layers(table)
     )
@@ -156,3 +156,9 @@ def _drop_unused(tower: PreTrainedModel, family: Family, *, norm: bool) -> None:
         embeddings.mask_token = None
     if not norm:
         setattr(tower, family.norm, nn.Identity())
+
+
+def _checkpoint(tower: PreTrainedModel) -> None:
+    # Renamed in the course of transformers 5; the old name warns in the newer ones.
+    new = getattr(tower, "activation_checkpointing_enable", None)
+    (new or tower.gradient_checkpointing_enable)({"use_reentrant": False})
