@@ -1,8 +1,9 @@
 """What the core itself offers, by the same door as everyone: the entry point `core` of vlv."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from vlv_core.data.filters import Filters
 from vlv_core.hookspecs import hookimpl
 from vlv_core.specs import BottleneckSpec, ConnectorSpec, DatasetSpec, OpenerSpec
 
@@ -51,6 +52,45 @@ class JsonlConfig:
     """folder where relative picture paths start; None takes the file's own folder"""
 
 
+@dataclass(frozen=True)
+class WebdatasetConfig:
+    """Samples of tar shards, as WebDataset and img2dataset write them."""
+
+    shards: str
+    """files, such as "laion/{00000..00041}.tar" or "shards/*.tar"; relative names start at the
+    recipe's folder; plain tar, not compressed"""
+    pictures: tuple[str, ...] = ("jpg", "jpeg", "png", "webp")
+    """endings of picture members, the preferred first"""
+    caption: str = ""
+    """ending of the caption's member such as "txt", or "json:FIELD"; "" for none, as in stage 1;
+    samples without the named one are left out"""
+    index: str = ""
+    """file that keeps where samples lie; "" for one in .vlv-index beside the recipe"""
+    filters: Filters = field(default_factory=Filters)
+    """by fields of the .json member"""
+
+
+@dataclass(frozen=True)
+class ParquetConfig:
+    """Rows of Parquet files."""
+
+    files: str
+    """files, such as "data/{000..099}.parquet" or "data/*.parquet"; relative names start at the
+    recipe's folder"""
+    image: str = ""
+    """column of encoded pictures: bytes, or a structure of bytes and path"""
+    path: str = ""
+    """column of picture files' names, instead of `image`"""
+    folder: str | None = None
+    """where picture files' names start, and what they cannot leave; None takes the recipe's"""
+    caption: str = ""
+    """column; "" for none, as in stage 1; rows without the named one are left out"""
+    cache_mb: int = 512
+    """row groups that stay in memory, MB"""
+    filters: Filters = field(default_factory=Filters)
+    """by columns"""
+
+
 @hookimpl
 def vlv_bottlenecks() -> Iterable[BottleneckSpec]:
     return [
@@ -93,6 +133,20 @@ def vlv_datasets() -> Iterable[DatasetSpec]:
             summary="pictures and captions from a JSON Lines file",
             open="vlv_core.data.jsonl:open_jsonl",
             config=JsonlConfig,
+        ),
+        DatasetSpec(
+            name="webdataset",
+            summary="pictures and captions from tar shards, filtered as in the paper",
+            open="vlv_core.data.webdataset:open_webdataset",
+            config=WebdatasetConfig,
+        ),
+        DatasetSpec(
+            name="parquet",
+            summary="pictures and captions from Parquet files, filtered as in the paper",
+            open="vlv_core.data.parquet:open_parquet",
+            config=ParquetConfig,
+            requires=("pyarrow",),
+            extra="models",
         ),
     ]
 

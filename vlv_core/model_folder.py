@@ -1,6 +1,7 @@
 """Model folders: `model.toml`, one safetensors file a part, tokenizers in a folder a part.
 
-    model.toml            schema, name, licence, domain, view, and every part's plugin, config, file
+    model.toml            schema, name, licence, domain, view, and every part's plugin, config, and
+                          file, or source, or a source and a file of what training changed
     encoder.safetensors   ...one for each of `model.PARTS`
     head/tokenizer.json   what a part keeps beside its weights
 
@@ -9,34 +10,55 @@ Nothing is unpickled; files are named by the manifest, stay inside the folder, a
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomli_w
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from vlv_core.captioner import Captioner
 from vlv_core.compose import ROLES, Choice, choose, compose
 from vlv_core.config import convert, to_dict
-from vlv_core.errors import ModelError
+from vlv_core.errors import ConfigError, ModelError
 from vlv_core.files import contained, write_atomically
+from vlv_core.hub import fetch
+from vlv_core.loading import find_model
 from vlv_core.model import PARTS, VLV
+from vlv_core.origins import MODEL, Origin, check_source
 from vlv_core.plugins import load_plugins
 from vlv_core.registry import Plugins
-from vlv_core.specs import OpenOptions, View
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from vlv_core.specs import OpenOptions, Source, View
+from vlv_core.weights import (
+    assign,
+    check_sha256,
+    distinct,
+    materialise,
+    read,
+    sha256_of,
+    skeleton,
+    write,
+)
 
 SCHEMA = "vlv-model/1"
 MANIFEST = "model.toml"
 ROLE_OF = {"condition": "decoder", "diffusion": "decoder"}
 """role of the parts that are not called after it"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceEntry:
+    """Where weights are that the folder does not hold."""
+
+    location: str
+    """`model:NAME`, `package:NAME` or a repository id"""
+    revision: str | None = None
+    """commit of a repository"""
+    files: tuple[str, ...] = ()
+    sha256: str
+    """of the files that match; of a bundled model, the digest of its entry"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +68,21 @@ class PartEntry:
     plugin: str
     config: dict[str, Any] = field(default_factory=dict)
     """fully resolved"""
-    file: str
-    sha256: str
+    source: SourceEntry | None = None
+    file: str = ""
+    """tensors; beside a source those that it lacks, or that training changed"""
+    sha256: str = ""
     assets: dict[str, str] = field(default_factory=dict)
     """file in the part's own folder -> sha256"""
+
+    def __post_init__(self) -> None:
+        if not self.file and self.source is None:
+            raise ConfigError("neither file nor source says where the weights are")
+
+    @property
+    def digest(self) -> str:
+        """Of all weights, wherever they are."""
+        return self.sha256 if self.source is None else _digest(self.sha256 + self.source.sha256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +118,25 @@ def save_model(
     domain: str = "",
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
+    origins: Mapping[str, Origin] | None = None,
+    trained: Collection[str] = (),
 ) -> None:
     """Write the model; `model.toml` comes last, so that a killed save leaves no valid folder.
 
-    `dtype` is that of floating-point weights on disk; loading brings them back to float32.
+    `dtype` is that of floating-point weights on disk; loading brings them back to float32. Weights
+    that a portable one of `origins` filled go by source, except `trained` ones (names in the VLV).
     """
     said = {"name": name, "licence": licence, "domain": domain, "training": dict(training or {})}
-    parts = dict(model.parts())
-    save_parts(parts, folder, choices=choices, view=model.view, said=said, dtype=dtype)
+    save_parts(
+        dict(model.parts()),
+        folder,
+        choices=choices,
+        view=model.view,
+        said=said,
+        dtype=dtype,
+        origins=origins,
+        trained=trained,
+    )
 
 
 def save_parts(
@@ -103,6 +147,8 @@ def save_parts(
     view: View,
     said: Mapping[str, Any],
     dtype: torch.dtype = torch.float32,
+    origins: Mapping[str, Origin] | None = None,
+    trained: Collection[str] = (),
 ) -> None:
     """Write some parts as a folder that recipes may take `weights` from.
 
@@ -110,10 +156,16 @@ def save_parts(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    entries = {
-        part: _save_part(module, folder, part, choices[ROLE_OF.get(part, part)], dtype=dtype)
-        for part, module in parts.items()
-    }
+    entries = {}
+    for part, module in parts.items():
+        choice, origin = choices[ROLE_OF.get(part, part)], (origins or {}).get(part)
+        changed = {name.removeprefix(f"{part}.") for name in trained}
+        entries[part] = {
+            "plugin": choice.spec.name,
+            "config": {} if choice.config is None else to_dict(choice.config),
+            **_save_weights(module, folder / f"{part}.safetensors", origin, changed, dtype=dtype),
+            "assets": _save_assets(module, folder / part),
+        }
     manifest = {"schema": SCHEMA, **said, "view": to_dict(view), "parts": entries}
     write_atomically(folder / MANIFEST, tomli_w.dumps(manifest).encode())
 
@@ -151,30 +203,28 @@ def load_model(
         role: choose(role, named[role].plugin, named[role].config, plugins=plugins)
         for role in ROLES
     }
-    with torch.device("meta"):
+    with skeleton():
         model = compose(choices, view=manifest.view, diffusion=diffusion)
     for part, module in model.parts():
-        load_part(module, folder, part, entries[part])
+        load_part(module, folder, part, entries[part], plugins=plugins)
     return model.eval(), choices
 
 
-def load_part(module: nn.Module, folder: Path, part: str, entry: PartEntry) -> None:
+def load_part(
+    module: nn.Module, folder: Path, part: str, entry: PartEntry, *, plugins: Plugins
+) -> None:
     """Put a folder's weights and assets into a module of the same shape, strictly."""
-    weights = _read_weights(contained(folder, entry.file), entry.sha256)
-    expected = module.state_dict()
-    _check_keys(part, expected, weights)
-    for key, tensor in weights.items():
-        if tensor.shape != expected[key].shape:
-            raise ModelError(
-                f"{part}: {key!r} is {tuple(tensor.shape)} in {entry.file}, "
-                f"but {tuple(expected[key].shape)} in the code"
-            )
-        if tensor.is_floating_point():
-            weights[key] = tensor.float()
-    module.load_state_dict(weights, assign=True)
+    if entry.source is not None:
+        materialise(module)
+        filled = _load_source(module, folder, part, entry.source, plugins=plugins)
+    if entry.file:
+        weights = read(contained(folder, entry.file), entry.sha256)
+        if entry.source is not None:
+            _check_covered(part, set(distinct(module)) - filled - set(weights))
+        assign(module, weights, part=part, partly=entry.source is not None)
     if entry.assets:
         for name, digest in entry.assets.items():
-            _check_hash(contained(folder, f"{part}/{name}"), digest)
+            check_sha256(contained(folder, f"{part}/{name}"), digest)
         module.load_assets(folder / part)  # type: ignore[operator]
 
 
@@ -189,7 +239,7 @@ def open_model(folder: Path, options: OpenOptions) -> Captioner:
         folder, plugins=options.plugins or load_plugins(), diffusion=options.parts == "all"
     )
     model.to(pick_device(options.device), pick_dtype(options.dtype)).requires_grad_(False)
-    digest = _digest((folder / MANIFEST).read_bytes())[:12]
+    digest = sha256_of(folder / MANIFEST)[:12]
     return Captioner(
         TorchBackend(model),
         name=f"{manifest.name}@{digest}",
@@ -198,27 +248,57 @@ def open_model(folder: Path, options: OpenOptions) -> Captioner:
     )
 
 
-def _save_part(
+def _load_source(
+    module: Any, folder: Path, part: str, source: SourceEntry, *, plugins: Plugins
+) -> set[str]:
+    """Fill a module from where its manifest says; the names that were filled."""
+    if source.location.startswith(MODEL):
+        other = find_model(source.location.removeprefix(MODEL), plugins=plugins)
+        entry = read_manifest(other).entry(part)
+        if entry.digest != source.sha256:
+            raise ModelError(
+                f"{part}: {source.location!r} holds other weights than when this model was made",
+                hint="install the version of vlv that this model was made with",
+            )
+        load_part(module, other, part, entry, plugins=plugins)
+        return set(distinct(module))
+    wanted = Source(source.location, revision=source.revision, files=source.files)
+    found = fetch(wanted, root=folder).folder
+    check_source(wanted, source.sha256, found, part=part)
+    return set(module.load_pretrained(found))
+
+
+def _check_covered(part: str, missing: Collection[str]) -> None:
+    if missing:
+        raise ModelError(f"{part}: neither the source nor the file has {sorted(missing)}")
+
+
+def _save_weights(
     module: nn.Module,
-    folder: Path,
-    part: str,
-    choice: Choice,
+    file: Path,
+    origin: Origin | None,
+    changed: Collection[str],
     *,
     dtype: torch.dtype,
 ) -> dict[str, Any]:
-    weights = {
-        key: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().cpu()
-        for key, tensor in module.state_dict().items()
-    }
-    file = folder / f"{part}.safetensors"
-    write_atomically(file, save(weights))
-    return {
-        "plugin": choice.spec.name,
-        "config": {} if choice.config is None else to_dict(choice.config),
-        "file": file.name,
-        "sha256": _digest(file.read_bytes()),
-        "assets": _save_assets(module, folder / part),
-    }
+    """Write the tensors that no portable source has; the manifest's keys that say where all are."""
+    tensors: Mapping[str, Tensor] = distinct(module)
+    told: dict[str, Any] = {}
+    if origin is not None and origin.portable and origin.filled - set(changed):
+        kept = origin.filled - set(changed)
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in kept}
+        source = SourceEntry(
+            location=origin.source.location,
+            revision=origin.source.revision,
+            files=origin.source.files,
+            sha256=origin.sha256,
+        )
+        told["source"] = to_dict(source)
+    if tensors:
+        told |= {"file": file.name, "sha256": write(tensors, file, dtype=dtype)}
+    else:
+        file.unlink(missing_ok=True)
+    return told
 
 
 def _save_assets(module: nn.Module, folder: Path) -> dict[str, str]:
@@ -227,35 +307,8 @@ def _save_assets(module: nn.Module, folder: Path) -> dict[str, str]:
     folder.mkdir(exist_ok=True)
     module.save_assets(folder)  # type: ignore[operator]
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in files}
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
-def _read_weights(file: Path, digest: str) -> dict[str, torch.Tensor]:
-    _check_hash(file, digest)
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise ModelError(f"{file} is no safetensors file: {error}") from error
-
-
-def _check_hash(file: Path, digest: str) -> None:
-    if not file.is_file():
-        raise ModelError(f"{file} is missing", hint="copy the model folder again")
-    if _digest(file.read_bytes()) != digest:
-        raise ModelError(
-            f"{file} is not the file that {MANIFEST} describes (its sha256 differs)",
-            hint="copy the model folder again",
-        )
-
-
-def _check_keys(part: str, expected: Mapping[str, Any], found: "Iterable[str]") -> None:
-    missing, unexpected = set(expected) - set(found), set(found) - set(expected)
-    if missing or unexpected:
-        raise ModelError(
-            f"{part}: the weights do not fit the code; missing: {sorted(missing) or 'none'}; "
-            f"unexpected: {sorted(unexpected) or 'none'}"
-        )
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -118,11 +118,12 @@ def test_dry_run_tells_and_leaves_nothing(here: Path) -> None:
     before = sorted(here.iterdir())
     said = " ".join(trained("--dry-run").split())
     assert sorted(here.iterdir()) == before
-    assert "PART PLUGIN PARAMETERS STAGE 1 STAGE 2" in said
-    assert "encoder tiny-encoder 1,056 trained frozen" in said
-    assert "condition tiny-t2i 72 frozen frozen" in said
-    assert "diffusion tiny-t2i 3,464 frozen not used" in said
-    assert "head tiny-lm" in said and "not used trained" in said
+    assert "PART PLUGIN PARAMETERS INFERENCE, bf16 STAGE 1 TRAINED MEMORY STAGE 2" in said
+    assert "encoder tiny-encoder 1,056 0.0 MiB trained 1,056 0.0 MiB frozen 0 0.0 MiB" in said
+    assert "condition tiny-t2i 72 0.0 MiB frozen 0 0.0 MiB frozen 0 0.0 MiB" in said
+    assert "diffusion tiny-t2i 3,464 0.0 MiB frozen 0 0.0 MiB not used - -" in said
+    assert "head tiny-lm" in said and "not used - - trained" in said
+    assert "GPU hours at 150 TFLOP/s sustained" in said
     assert "data: tiny, 24 samples (pictures 24)" in said
     assert "steps: 6 x 8 = 48 samples, 2.00 epochs, on 1 processes" in said
     assert "memory a process: about" in said and "activations" in said

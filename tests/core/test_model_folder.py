@@ -149,7 +149,7 @@ def test_missing_and_unexpected_keys_are_listed(folder: Path, plugins: Plugins) 
 
 def test_another_shape_is_refused(folder: Path, plugins: Plugins) -> None:
     edit(folder, "hidden = 24", "hidden = 25")
-    with pytest.raises(ModelError, match=r"is \(16, 24\) in head.safetensors, but \(16, 25"):
+    with pytest.raises(ModelError, match=r"is \(16, 24\) in the file, but \(16, 25"):
         load_model(folder, plugins=plugins)
 
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from tests.core.training_tasks import Toy, ToyTask
 from vlv_core.errors import UsageError
+from vlv_core.prefetch import prefetch
 from vlv_core.training import checkpoint, log
 from vlv_core.training.loop import Diverged, Result, train
 from vlv_core.training.options import TrainOptions
-from vlv_core.training.prefetch import prefetch
 from vlv_core.training.schedule import learning_rate
 from vlv_core.training.task import Batch, positions
 

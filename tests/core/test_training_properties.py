@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from vlv_core.prefetch import prefetch
 from vlv_core.training import checkpoint
 from vlv_core.training.cache import Layout, Store
 from vlv_core.training.checkpoint import Checkpoint
-from vlv_core.training.prefetch import prefetch
 from vlv_core.training.schedule import learning_rate
 from vlv_core.training.task import positions
 

@@ -10,18 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.core.training_parts import Pictures, stage, tiny_vlv
-from vlv_core.data.quarantine import Quarantine
+from tests.core.training_parts import Pictures, tiny_vlv
+from vlv_core.cli._train_report import in_words
 from vlv_core.errors import DataError
 from vlv_core.specs import View
 from vlv_core.strips import EDGE
 from vlv_core.training import log
 from vlv_core.training.board import Board
 from vlv_core.training.charts import draw_curve
-from vlv_core.training.estimate import estimate, in_words
 from vlv_core.training.log import Metrics, MetricsFile, clock, line, resident_gib
 from vlv_core.training.measure import denoising_error
-from vlv_core.training.stages import Stage1Task, Stage2Task
 from vlv_core.training.strip import StripRow, draw_strip, readable
 
 
@@ -130,48 +128,6 @@ def test_the_board_writes_scalars_and_purges_what_a_resume_repeats(
     board.close()
     assert calls[0] == ("open", 21) and calls[-1] == "close"
     assert ("loss", 0.5, 25) in calls and ("lr", 1e-3, 25) in calls
-
-
-def test_the_estimate_counts_weights_gradients_and_moments(tmp_path: Path) -> None:
-    model = tiny_vlv()
-    quarantine = Quarantine(tmp_path / "q.jsonl")
-    settings = stage(["connector", "head"], ema=0.9, batch=8, accumulate=2)
-    memory = estimate(Stage2Task(model, Pictures(), settings, quarantine=quarantine), settings)
-    trained = sum(p.numel() for m in (model.connector, model.head) for p in m.parameters())
-    parts = (model.encoder, model.bottleneck, model.condition, model.connector, model.head)
-    assert memory.weights == 4 * sum(p.numel() for m in parts for p in m.parameters())
-    assert memory.gradients == 4 * trained and memory.optimizer == 3 * 4 * trained
-    halved = estimate(
-        Stage2Task(model, Pictures(), settings, quarantine=quarantine), settings, processes=2
-    )
-    assert memory.activations == 2 * halved.activations > 0
-    assert memory.total == sum(
-        (memory.weights, memory.gradients, memory.optimizer, memory.activations)
-    )
-
-
-def test_activations_are_what_autograd_keeps(tmp_path: Path) -> None:
-    """More parts that train, or more draws a picture, keep more for the backward pass."""
-    sizes = []
-    for parts, draws in ((["bottleneck"], 1), (["encoder", "bottleneck"], 1), (["bottleneck"], 4)):
-        settings = stage(parts, noise_samples=draws, batch=1)
-        task = Stage1Task(
-            tiny_vlv(), Pictures(), settings, quarantine=Quarantine(tmp_path / "q.jsonl")
-        )
-        sizes.append(estimate(task, settings).activations)
-    assert sizes[0] < sizes[1] and sizes[0] < sizes[2]
-
-
-def test_an_estimate_of_nothing_readable_is_an_error(tmp_path: Path) -> None:
-    settings = stage(["bottleneck"])
-    task = Stage1Task(
-        tiny_vlv(),
-        Pictures(3, broken=range(3)),
-        settings,
-        quarantine=Quarantine(tmp_path / "q.jsonl"),
-    )
-    with pytest.raises(DataError, match="none of the 3 pictures can be read"):
-        estimate(task, settings)
 
 
 def test_sizes_in_words() -> None:

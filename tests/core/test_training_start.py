@@ -45,19 +45,20 @@ def with_weights(recipe: Recipe, weights: str, *roles: str) -> Recipe:
 
 def test_the_seed_decides_random_weights(tiny: tuple[Recipe, Plugins, Path]) -> None:
     recipe, plugins, root = tiny
-    one = start_model(recipe, plugins=plugins, root=root)[0]
+    one = start_model(recipe, plugins=plugins, root=root).model
     torch.rand(5)
-    assert all(parts_equal(one, start_model(recipe, plugins=plugins, root=root)[0]).values())
-    other = start_model(replace(recipe, seed=8), plugins=plugins, root=root)[0]
+    assert all(parts_equal(one, start_model(recipe, plugins=plugins, root=root).model).values())
+    other = start_model(replace(recipe, seed=8), plugins=plugins, root=root).model
     assert not any(parts_equal(one, other).values())
 
 
 def test_parts_take_the_weights_that_they_name(tiny: tuple[Recipe, Plugins, Path]) -> None:
     recipe, plugins, root = tiny
-    saved, choices = start_model(recipe, plugins=plugins, root=root)
+    start = start_model(recipe, plugins=plugins, root=root)
+    saved, choices = start.model, start.choices
     save_model(saved, root / "saved", choices=choices, name="saved")
     again = with_weights(recipe, "saved", "decoder", "head")
-    equal = parts_equal(saved, start_model(again, plugins=plugins, root=root)[0])
+    equal = parts_equal(saved, start_model(again, plugins=plugins, root=root).model)
     assert equal == {
         "encoder": False,
         "bottleneck": False,
@@ -70,7 +71,8 @@ def test_parts_take_the_weights_that_they_name(tiny: tuple[Recipe, Plugins, Path
 
 def test_weights_of_another_plugin_are_refused(tiny: tuple[Recipe, Plugins, Path]) -> None:
     recipe, plugins, root = tiny
-    saved, choices = start_model(recipe, plugins=plugins, root=root)
+    start = start_model(recipe, plugins=plugins, root=root)
+    saved, choices = start.model, start.choices
     other = replace(choices["encoder"].spec, name="another")
     choices["encoder"] = replace(choices["encoder"], spec=other)
     save_model(saved, root / "saved", choices=choices, name="saved")
@@ -84,26 +86,29 @@ def test_weights_that_are_nowhere_are_refused(tiny: tuple[Recipe, Plugins, Path]
         start_model(with_weights(recipe, "nowhere", "head"), plugins=plugins, root=root)
 
 
-def test_pretrained_weights_are_never_left_out_in_silence(
+def test_pretrained_weights_that_a_part_cannot_read_are_an_error(
     tiny: tuple[Recipe, Plugins, Path],
 ) -> None:
     recipe, plugins, root = tiny
+    (root / "encoder").mkdir()
     registered = [
         replace(item, spec=replace(item.spec, pretrained="tests.core.test_training_start:source"))
         if item.spec.name == "tiny-encoder"
         else item
         for item in plugins.registered
     ]
-    with pytest.raises(
-        ConfigError, match=r"encoder 'tiny-encoder' has pretrained weights in 'someone/encoder'"
-    ):
-        start_model(recipe, plugins=replace(plugins, registered=tuple(registered)), root=root)
+    plugins = replace(plugins, registered=tuple(registered))
+    wanted = "encoder: TinyEncoder names pretrained weights in 'encoder', but has no load_pretrain"
+    with pytest.raises(ConfigError, match=wanted):
+        start_model(recipe, plugins=plugins, root=root)
+    random = start_model(recipe, plugins=plugins, root=root, random_weights=True)
+    assert random.origins == {}
 
 
 def source(config: None) -> object:
     from vlv_core.specs import Source
 
-    return Source("someone/encoder")
+    return Source("encoder")
 
 
 def test_datasets_are_opened_with_checked_options(tiny: tuple[Recipe, Plugins, Path]) -> None:

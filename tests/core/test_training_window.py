@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from vlv_core.training.interrupt import StopRequest
+from vlv_core.interrupt import StopRequest
 from vlv_core.training.window import Window
 
 

@@ -1,72 +1,160 @@
-"""What `vlv train --dry-run` shows: parts, memory, data, steps."""
+"""What `vlv train --dry-run` shows: parts, memory, data, steps, hours."""
 
 from __future__ import annotations
 
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
+from vlv_core.errors import VlvError
 from vlv_core.model_folder import ROLE_OF
-from vlv_core.training.estimate import Memory, estimate, in_words
 from vlv_core.training.freeze import freeze_table
+from vlv_core.training.plan import CAPTION_TOKENS, Plan, inference_bytes, plan
+from vlv_core.training.start import open_dataset
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vlv_core.model import VLV
     from vlv_core.protocols import Dataset
-    from vlv_core.recipe import Stage
-    from vlv_core.training.run import Run
+    from vlv_core.recipe import Recipe, Stage
+    from vlv_core.registry import Plugins
 
 
-def show(run: Run, numbers: list[int], *, console: Console) -> None:
-    """Print the dry run of these stages. Reads the first sample of each; trains nothing."""
-    from vlv_core.training.start import open_dataset
+@dataclass(frozen=True)
+class DryRun:
+    """What there is to show. The model stands on the meta device."""
 
-    tables = {n: freeze_table(run.model, run.stage(n).train, stage=n) for n in numbers}
-    parts = Table("PART", "PLUGIN", "PARAMETERS", *[f"STAGE {n}" for n in numbers], box=None)
-    for row in zip(*tables.values(), strict=True):
-        role = ROLE_OF.get(row[0].part, row[0].part)
-        plugin = run.recipe.parts()[role].plugin
-        cells = (row[0].part, plugin, f"{row[0].parameters:,}", *(r.state for r in row))
-        parts.add_row(*map(Text, cells))
-    console.print(Text(f"recipe {run.recipe.name}, seed {run.recipe.seed} -> {run.folder}"))
-    console.print(parts)
-    for number in numbers:
-        stage = run.stage(number)
-        dataset = open_dataset(stage.data, plugins=run.plugins, root=run.root)
-        console.print(Text(f"\nstage {number}"))
-        for line in (*_plan(stage, dataset, run), *_memory(_estimate(run, number, dataset))):
+    recipe: Recipe
+    model: VLV
+    plugins: Plugins
+    root: Path
+    """the recipe's folder"""
+    folder: Path
+    """the run folder that would be written"""
+    numbers: list[int]
+    """the stages"""
+    processes: int
+    rate_tflops: float
+
+    def stage(self, number: int) -> Stage:
+        found: Stage = getattr(self.recipe, f"stage{number}")
+        return found
+
+
+def show(dry: DryRun, *, console: Console) -> None:
+    """Print the dry run. Opens the datasets, if they are here; reads no weights, trains nothing."""
+    plans = {}
+    for number in dry.numbers:
+        dataset, absent = _open(dry, number)
+        length, source = _caption_tokens(dry.model, dataset if number == 2 else None)
+        plans[number] = plan(
+            dry.model,
+            dry.stage(number),
+            number,
+            processes=dry.processes,
+            caption_tokens=length,
+        )
+        console.print(Text(f"stage {number}"))
+        lines = [
+            _data(dry, number, dataset, absent),
+            *_steps(dry, number, dataset),
+            _memory(plans[number]),
+            _hours(plans[number], dry.rate_tflops),
+        ]
+        lines += [f"captions of {length} tokens, {source}"] if number == 2 else []
+        for line in lines:
             console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print()
+    console.print(Text(f"recipe {dry.recipe.name}, seed {dry.recipe.seed} -> {dry.folder}"))
+    console.print(_table(dry, plans))
 
 
-def _plan(stage: Stage, dataset: Dataset, run: Run) -> list[str]:
-    samples, found = stage.steps * stage.batch, len(dataset)
+def _table(dry: DryRun, plans: dict[int, Plan]) -> Table:
+    """A row a part: who makes it, how large it is, what each stage does with it and needs for it"""
+    states = {n: freeze_table(dry.model, dry.stage(n).train, stage=n) for n in dry.numbers}
+    headings = [text for n in dry.numbers for text in (f"STAGE {n}", "TRAINED", "MEMORY")]
+    table = Table("PART", "PLUGIN", "PARAMETERS", "INFERENCE, bf16", *headings, box=None)
+    inference = inference_bytes(dry.model)
+    for row in zip(*states.values(), strict=True):
+        part = row[0].part
+        plugin = dry.recipe.parts()[ROLE_OF.get(part, part)].plugin
+        cells = [part, plugin, f"{row[0].parameters:,}", in_words(inference[part])]
+        for number, state in zip(dry.numbers, row, strict=True):
+            memory = plans[number].parts.get(part)
+            cells += [state.state, f"{state.trainable:,}" if state.used else "-"]
+            cells.append(in_words(memory.total) if memory else "-")
+        table.add_row(*map(Text, cells))
+    total = ["all", "", f"{sum(r.parameters for r in states[dry.numbers[0]]):,}"]
+    total.append(in_words(sum(inference.values())))
+    for number in dry.numbers:
+        trained = sum(row.trainable for row in states[number] if row.used)
+        held = sum(memory.total for memory in plans[number].parts.values())
+        total += ["", f"{trained:,}", in_words(held)]
+    table.add_row(*map(Text, total), style="bold")
+    return table
+
+
+def _open(dry: DryRun, number: int) -> tuple[Dataset | None, str]:
+    """The stage's dataset, or why it cannot be opened here."""
+    try:
+        return open_dataset(dry.stage(number).data, plugins=dry.plugins, root=dry.root), ""
+    except VlvError as error:
+        return None, error.message
+
+
+def _data(dry: DryRun, number: int, dataset: Dataset | None, absent: str) -> str:
+    name = dry.stage(number).data.dataset
+    if dataset is None:
+        return f"data: {name}, not usable here: {absent}"
     described = ", ".join(f"{key} {value}" for key, value in dataset.describe().items())
+    return f"data: {name}, {len(dataset):,} samples ({described})"
+
+
+def _steps(dry: DryRun, number: int, dataset: Dataset | None) -> list[str]:
+    stage = dry.stage(number)
+    samples = stage.steps * stage.batch
+    epochs = "" if dataset is None else f", {samples / max(1, len(dataset)):.2f} epochs"
     return [
-        f"data: {stage.data.dataset}, {found:,} samples ({described})",
-        f"steps: {stage.steps:,} x {stage.batch} = {samples:,} samples, "
-        f"{samples / max(1, found):.2f} epochs, on {run.accelerator.num_processes} processes",
+        f"steps: {stage.steps:,} x {stage.batch} = {samples:,} samples{epochs}, "
+        f"on {dry.processes} processes",
         f"{stage.optimizer}, lr {stage.lr:g} {stage.schedule}, warm-up {stage.warmup_steps}, "
         f"{stage.dtype}, cache {stage.cache}",
     ]
 
 
-def _estimate(run: Run, number: int, dataset: Dataset) -> Memory:
-    from vlv_core.data.quarantine import Quarantine
-    from vlv_core.training.run import TASKS
+def _memory(plan: Plan) -> str:
+    held = plan.parts.values()
+    return (
+        f"memory a process: about {in_words(plan.memory)} = "
+        f"weights {in_words(sum(part.weights for part in held))} + "
+        f"gradients {in_words(sum(part.gradients for part in held))} + "
+        f"optimiser {in_words(sum(part.optimizer for part in held))} + "
+        f"activations {in_words(plan.activations)}"
+    )
 
-    with tempfile.TemporaryDirectory() as scratch:
-        quarantine = Quarantine(Path(scratch) / "quarantine.jsonl")
-        task = TASKS[number](run.model, dataset, run.stage(number), quarantine=quarantine)
-        return estimate(task, run.stage(number), processes=run.accelerator.num_processes)
+
+def _hours(plan: Plan, rate: float) -> str:
+    return (
+        f"compute: {plan.sample_flops / 1e12:.3g} TFLOP a sample, forward and backward; about "
+        f"{plan.gpu_hours(rate * 1e12):,.3g} GPU hours at {rate:g} TFLOP/s sustained"
+    )
 
 
-def _memory(memory: Memory) -> list[str]:
-    return [
-        f"memory a process: about {in_words(memory.total)} = "
-        f"weights {in_words(memory.weights)} + gradients {in_words(memory.gradients)} + "
-        f"optimiser {in_words(memory.optimizer)} + activations {in_words(memory.activations)}"
-    ]
+def _caption_tokens(model: VLV, dataset: Dataset | None) -> tuple[int, str]:
+    """Length of a caption, and where the figure is from."""
+    captions = []
+    if dataset is not None:
+        samples = (dataset[index] for index in range(min(8, len(dataset))))
+        captions = [sample.caption for sample in samples if sample.caption]
+    if not captions:
+        return CAPTION_TOKENS, "as in the paper (arXiv 2507.07104)"
+    return model.head.tokenize(captions)[0].shape[1], "the longest of the first 8"
+
+
+def in_words(size: int) -> str:
+    """A size in MiB or GiB."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.1f} MiB"

@@ -74,9 +74,9 @@ def command(
     path a line), or - for such a list on stdin. Without --out, lines of path, tab and caption go
     to stdout. A picture that fails never stops the others; exit code 4 says that some did.
     """
+    from vlv_core.interrupt import StopRequest
     from vlv_core.jobs import JobOptions, caption_job, find_inputs
     from vlv_core.loading import load
-    from vlv_core.training.interrupt import StopRequest
 
     job = JobOptions(batch=batch, retry_failed=retry_failed, overwrite=overwrite, sidecar=sidecar)
     found = find_inputs(paths, stdin=sys.stdin.buffer)

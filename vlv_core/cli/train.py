@@ -21,6 +21,7 @@ EXAMPLES = """\
 Examples:
   vlv train recipe.toml
   vlv train recipe.toml --dry-run
+  vlv train recipe.toml --random-weights --steps 2        (does it all fit? nothing is downloaded)
   vlv train recipe.toml --resume                          (after a stop, or a kill)
   vlv train recipe.toml --stage 2 --set stage2.lr=1e-4 -o runs/other
   accelerate launch --multi_gpu -m vlv_core train recipe.toml
@@ -32,6 +33,24 @@ Examples:
 @click.option("--stage", type=click.Choice(["1", "2"]), help="Train this stage alone.")
 @click.option("--resume", is_flag=True, help="Continue from the run folder's newest checkpoint.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, on what, and stop.")
+@click.option(
+    "--random-weights",
+    is_flag=True,
+    help="Try the recipe: no downloads, data made up where it is absent, small batches.",
+)
+@click.option(
+    "--tflops",
+    type=click.FloatRange(min=0, min_open=True),
+    default=150.0,
+    show_default=True,
+    help="Rate that a dry run's GPU hours are stated for; the default "
+    "is half of an A100's peak in bfloat16, or 15 % of an H100's.",
+)
+@click.option(
+    "--self-contained",
+    is_flag=True,
+    help="Copy weights into the model that it could fetch from their source.",
+)
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), metavar="RUN_DIR",
               help="Run folder; runs/NAME by default.")  # fmt: skip
@@ -45,6 +64,9 @@ def command(
     stage: str | None,
     resume: bool,
     dry_run: bool,
+    random_weights: bool,
+    tflops: float,
+    self_contained: bool,
     changes: tuple[str, ...],
     out: Path | None,
     steps: int | None,
@@ -57,38 +79,53 @@ def command(
     """
     from vlv_core.recipe import load_recipe
 
-    loaded = load_recipe(recipe, parse_overrides(changes))
+    overrides = parse_overrides(changes)
+    loaded = load_recipe(recipe, overrides)
     numbers = [int(stage)] if stage else [n for n in (1, 2) if getattr(loaded, f"stage{n}")]
     if steps is not None:
         loaded = _with_steps(loaded, numbers, steps)
-    run = _start(session, loaded, root=recipe.parent, out=out, device=device)
+    out = out or Path("runs") / loaded.name
     if dry_run:
-        _dry_run(run, numbers)
+        fetching = not random_weights
+        _dry_run(session, loaded, numbers, recipe.parent, out, tflops=tflops, fetching=fetching)
         return
+    if random_weights:
+        loaded = _trial(session, loaded, {".".join(path) for path, _ in overrides})
+    run = _start(session, loaded, recipe.parent, out, device, random_weights=random_weights)
+    run.self_contained = self_contained
     try:
-        _train(run, numbers, resume=resume, again=_again(recipe, stage, out, changes, steps))
+        _train(run, numbers, resume=resume, again=_again())
     finally:
         run.accelerator.end_training()
 
 
-def _start(session: Session, recipe: Recipe, *, root: Path, out: Path | None, device: str) -> Run:
+def _start(
+    session: Session, recipe: Recipe, root: Path, out: Path, device: str, *, random_weights: bool
+) -> Run:
     from vlv_core.training.loop import accelerate_on
     from vlv_core.training.run import Run
     from vlv_core.training.start import start_model
 
     plugins = session.plugins()
     accelerator = accelerate_on(device)
-    model, choices = start_model(recipe, plugins=plugins, root=root)
     return Run(
         recipe=recipe,
         root=root,
-        folder=out or Path("runs") / recipe.name,
-        model=model,
-        choices=choices,
+        folder=out,
+        start=start_model(recipe, plugins=plugins, root=root, random_weights=random_weights),
         plugins=plugins,
         accelerator=accelerator,
         say=lambda line: click.echo(line, err=True),
     )
+
+
+def _trial(session: Session, recipe: Recipe, kept: set[str]) -> Recipe:
+    from vlv_core.training.trial import trial
+
+    recipe, said = trial(recipe, plugins=session.plugins(), kept=kept)
+    for line in ("random weights: a trial, which learns nothing of use", *said):
+        click.echo(line, err=True)
+    return recipe
 
 
 def _train(run: Run, numbers: list[int], *, resume: bool, again: str) -> None:
@@ -105,18 +142,12 @@ def _train(run: Run, numbers: list[int], *, resume: bool, again: str) -> None:
             raise KeyboardInterrupt if result.signal == signal.SIGINT else Terminated
 
 
-def _again(
-    recipe: Path, stage: str | None, out: Path | None, changes: tuple[str, ...], steps: int | None
-) -> str:
+def _again() -> str:
     """The same command, for the hint; quoted for a shell."""
     import shlex
+    import sys
 
-    words = ["vlv", "train", str(recipe)]
-    words += ["--stage", stage] if stage else []
-    words += [word for change in changes for word in ("--set", change)]
-    words += ["--steps", str(steps)] if steps else []
-    words += ["-o", str(out)] if out else []
-    return shlex.join(words)
+    return shlex.join(["vlv", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def _with_steps(recipe: Recipe, numbers: list[int], steps: int) -> Recipe:
@@ -130,9 +161,31 @@ def _with_steps(recipe: Recipe, numbers: list[int], steps: int) -> Recipe:
     return recipe
 
 
-def _dry_run(run: Run, numbers: list[int]) -> None:
+def _dry_run(
+    session: Session,
+    recipe: Recipe,
+    numbers: list[int],
+    root: Path,
+    out: Path,
+    *,
+    tflops: float,
+    fetching: bool,
+) -> None:
     from rich.console import Console
 
-    from vlv_core.cli._train_report import show
+    from vlv_core.cli._train_report import DryRun, show
+    from vlv_core.training.loop import accelerate_on
+    from vlv_core.training.start import outline
 
-    show(run, numbers, console=Console(highlight=False, width=None))
+    plugins = session.plugins()
+    dry = DryRun(
+        recipe=recipe,
+        model=outline(recipe, plugins=plugins, root=root, fetching=fetching).model,
+        plugins=plugins,
+        root=root,
+        folder=out,
+        numbers=numbers,
+        processes=accelerate_on("cpu").num_processes,
+        rate_tflops=tflops,
+    )
+    show(dry, console=Console(highlight=False, width=None))

@@ -19,7 +19,7 @@ from vlv_core.jobs.model import Answer, Captions, Model
 from vlv_core.jobs.progress import Counts, Progress
 from vlv_core.jobs.rows import Row, describe
 from vlv_core.jobs.sidecars import Sidecars
-from vlv_core.training.prefetch import prefetch
+from vlv_core.prefetch import prefetch
 
 if TYPE_CHECKING:
     from vlv_core.generation import GenerationOptions

@@ -53,7 +53,8 @@ def freeze_table(model: VLV, train: Sequence[str], *, stage: int) -> list[Row]:
 def select(model: VLV, train: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
     """The parameters that `train` names: whole parts, or dotted prefixes within one.
 
-    Raises ConfigError for a prefix that names no parameter.
+    Of a part that has `learnable()` (see `protocols.Learner`) its name means those alone. Raises
+    ConfigError for a prefix that names no parameter.
     """
     named = list(model.named_parameters())
     for entry in train:
@@ -64,7 +65,12 @@ def select(model: VLV, train: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
                 f"train: {entry!r} names no parameter{nearest(entry, known)}; "
                 f"there are: {', '.join(near[:20]) or ', '.join(name for name, _ in model.parts())}"
             )
-    return [(name, p) for name, p in named if any(_under(name, entry) for entry in train)]
+    learnable = _learnable(model)
+    return [
+        (name, p)
+        for name, p in named
+        if any(_under(name, entry) and name in learnable.get(entry, {name}) for entry in train)
+    ]
 
 
 class StageModules(nn.Module):
@@ -97,6 +103,15 @@ class StageModules(nn.Module):
 def is_frozen(*modules: Any) -> bool:
     """Whether none of their parameters is trained."""
     return not any(p.requires_grad for module in modules for p in module.parameters())
+
+
+def _learnable(model: VLV) -> dict[str, set[str]]:
+    """Parts that say so -> the full names of the parameters that they mean to learn."""
+    return {
+        part: {f"{part}.{name}" for name in module.learnable()}
+        for part, module in model.parts()
+        if hasattr(module, "learnable")
+    }
 
 
 def _covered(name: str, train: Sequence[str]) -> bool:

@@ -17,14 +17,14 @@ from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
 from vlv_core.errors import UsageError, VlvError
+from vlv_core.interrupt import StopRequest
+from vlv_core.prefetch import prefetch
 from vlv_core.training import checkpoint, gradients
 from vlv_core.training.board import Board
 from vlv_core.training.ema import Ema
-from vlv_core.training.interrupt import StopRequest
 from vlv_core.training.log import Metrics, MetricsFile, line
 from vlv_core.training.optim import Optimizer
 from vlv_core.training.options import TrainOptions
-from vlv_core.training.prefetch import prefetch
 from vlv_core.training.schedule import learning_rate
 from vlv_core.training.task import Batch, Task, positions
 from vlv_core.training.window import Reading, Window

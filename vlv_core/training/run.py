@@ -15,7 +15,6 @@ from typing import Any
 from accelerate import Accelerator
 
 from vlv_core.captioner import Captioner
-from vlv_core.compose import Choice
 from vlv_core.config import to_dict
 from vlv_core.data.quarantine import Quarantine
 from vlv_core.errors import UsageError
@@ -33,7 +32,7 @@ from vlv_core.training.log import read
 from vlv_core.training.loop import Result, Strip, train
 from vlv_core.training.measure import denoising_error
 from vlv_core.training.stages import Stage1Task, Stage2Task, StageTask
-from vlv_core.training.start import open_dataset
+from vlv_core.training.start import Start, open_dataset
 from vlv_core.training.strip import draw_strip, readable, strip_rows
 
 STRIP_PICTURES = 4
@@ -48,12 +47,17 @@ class Run:
     root: Path
     """the recipe's folder, where relative paths start"""
     folder: Path
-    model: VLV
-    choices: dict[str, Choice]
+    start: Start
     plugins: Plugins
     accelerator: Accelerator
     say: Callable[[str], None]
     """takes a line for the user"""
+    self_contained: bool = False
+    """whether the model holds the weights too that others could fetch from their source"""
+
+    @property
+    def model(self) -> VLV:
+        return self.start.model
 
     def stage(self, number: int) -> Stage:
         """Raises UsageError if the recipe has no such stage."""
@@ -191,14 +195,22 @@ def _save(run: Run, number: int) -> None:
         save_model(
             run.model,
             run.folder / "model",
-            choices=run.choices,
+            choices=run.start.choices,
             name=recipe.name,
             licence=recipe.licence,
             domain=recipe.domain,
             training={"recipe": recipe.name, "seed": recipe.seed, f"stage{number}": stage.steps},
+            origins={} if run.self_contained else run.start.origins,
+            trained=_trained(run),
         )
         run.say(f"model after stage {number}: {run.folder / 'model'}")
     run.accelerator.wait_for_everyone()
+
+
+def _trained(run: Run) -> set[str]:
+    """Names of all parameters that a stage of the recipe trains."""
+    stages = (run.recipe.stage1, run.recipe.stage2)
+    return {name for stage in stages if stage for name, _ in select(run.model, stage.train)}
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -1,0 +1,73 @@
+"""Where a part's first weights come from: pretrained files, a bundled model, a model folder.
+
+Parts that training left alone are then not copied into every model: `model.toml` names the source,
+its commit and its digest. Local folders are no such source, for another machine lacks them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from vlv_core.errors import ConfigError, ModelError
+from vlv_core.hub import PACKAGE, fetch
+from vlv_core.specs import Source
+from vlv_core.weights import sha256_of
+
+MODEL = "model:"
+"""prefix of a source that is a bundled model of vlv"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What filled a part before it was trained."""
+
+    source: Source
+    """revision pinned to a commit"""
+    sha256: str
+    """of the files that were read"""
+    filled: frozenset[str]
+    """names in the part's state dict"""
+    portable: bool
+    """whether another machine finds the source too"""
+
+
+def load_pretrained(module: Any, part: str, source: Source, *, root: Path) -> Origin:
+    """Fetch a source and fill a part from it.
+
+    Raises ConfigError if the part cannot read pretrained weights, and what fetching and reading
+    raise.
+    """
+    if not hasattr(module, "load_pretrained"):
+        raise ConfigError(
+            f"{part}: {type(module).__name__} names pretrained weights in {source.location!r}, "
+            "but has no load_pretrained",
+            hint="its plugin must offer it: see protocols.Pretrained",
+        )
+    fetched = fetch(source, root=root)
+    filled = frozenset(module.load_pretrained(fetched.folder))
+    pinned = replace(source, revision=fetched.revision)
+    portable = fetched.revision is not None or source.location.startswith(PACKAGE)
+    return Origin(pinned, digest_of(fetched.folder, source.files), filled, portable)
+
+
+def check_source(source: Source, digest: str, folder: Path, *, part: str) -> None:
+    """Raises ModelError if the files of a fetched source are others than when it was saved."""
+    if digest_of(folder, source.files) != digest:
+        raise ModelError(
+            f"{part}: the files of {source.location!r} are not those that this model was made from",
+            hint="install the version, or fetch the revision, that model.toml names",
+        )
+
+
+def digest_of(folder: Path, patterns: Iterable[str]) -> str:
+    """sha256 over names and contents of the files that match, links followed."""
+    whole = sha256()
+    wanted = tuple(patterns) or ("*",)
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if any(fnmatch(name, pattern) for pattern in wanted):
+            whole.update(f"{name}\0{sha256_of(path)}\n".encode())
+    return whole.hexdigest()
