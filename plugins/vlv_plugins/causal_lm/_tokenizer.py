@@ -1,0 +1,74 @@
+"""Captions to tokens and back, and where a caption ends."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from vlv_core.errors import ModelError
+from vlv_core.hub import one_file
+from vlv_plugins._hub import END_OF_TEXT, byte_tokenizer, read_json
+
+SPECIALS = "specials.json"
+"""written beside tokenizer.json, which does not say where a text ends"""
+
+
+class Words:
+    """A tokenizer with its ends of text: all stop decoding, the first is what captions end with.
+
+    Special tokens that stand in a caption as text stay text, and none is put before it: the head
+    reads its prefix alone.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, eos: Sequence[int]) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True
+        self.tokenizer = tokenizer
+        self.eos = tuple(eos)
+
+    def encode(self, captions: Sequence[str]) -> list[list[int]]:
+        """Tokens of each caption, end of text appended."""
+        rows = self.tokenizer.encode_batch(list(captions), add_special_tokens=False)
+        return [[*row.ids, self.eos[0]] for row in rows]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def check(self, vocab_size: int, *, where: str) -> None:
+        """Raises ModelError if the model cannot speak these tokens."""
+        largest = max([*self.eos, self.tokenizer.get_vocab_size() - 1])
+        if not self.eos:
+            raise ModelError(
+                f"{where}: no file says which token ends a text",
+                hint="set eos to the token's number, such as [2]",
+            )
+        if largest >= vocab_size:
+            raise ModelError(
+                f"{where}: the tokenizer has token {largest}, but the model knows {vocab_size}",
+                hint="is this the tokenizer of the model that the recipe names?",
+            )
+
+    def write(self, folder: Path) -> None:
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / SPECIALS).write_text(json.dumps({"eos": self.eos}) + "\n", encoding="utf-8")
+
+
+def read_words(folder: Path, *, eos: Sequence[int] = ()) -> Words:
+    """A folder's tokenizer.json; `eos` is what SPECIALS says if it is not given.
+
+    Raises ModelError if a file is missing or damaged.
+    """
+    path = one_file(folder, "tokenizer.json")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no narrower class
+        raise ModelError(f"{path} is no tokenizer: {error}") from error
+    return Words(tokenizer, eos or read_json(folder / SPECIALS)["eos"])
+
+
+def byte_words() -> Words:
+    """For random weights: one token a byte, and one more to end a caption."""
+    tokenizer = byte_tokenizer()
+    return Words(tokenizer, [tokenizer.token_to_id(END_OF_TEXT)])
