@@ -165,7 +165,7 @@ class ParquetDataset:
         filters, caption = self.config.filters, self.config.caption
         wanted = [name for name in (*filters.fields, caption) if name in opened.schema_arrow.names]
         # Rows are counted even where no column of theirs is needed.
-        table = opened.read_row_group(number, columns=list(dict.fromkeys(wanted)))
+        table = _read(opened, number, list(dict.fromkeys(wanted)))
         count = opened.metadata.row_group(number).num_rows
         facts = Facts(*(_numbers(table, name, count) for name in filters.fields))
         codes = verdicts(filters, facts)
@@ -178,12 +178,12 @@ class ParquetDataset:
         keys = [f"{self._names[file]}:{first + row}" for row in rows]
         try:
             table = self._table(group)
-        except OSError as error:
+            return [self._sample(table, row, key) for row, key in zip(rows, keys, strict=True)]
+        except (OSError, LookupError) as error:
             # A caption, so that stage 2 meets the reason and not a lack of words.
             words = "" if self.config.caption else None
             reason = f"cannot read {str(self._paths[file])!r}: {_line(error)}"
             return [Sample(key, partial(_refuse, reason), words) for key in keys]
-        return [self._sample(table, row, key) for row, key in zip(rows, keys, strict=True)]
 
     def _sample(self, table: Table, row: int, key: str) -> Sample:
         config = self.config
@@ -199,7 +199,7 @@ class ParquetDataset:
                 return self._cache[group]
         place = self._groups[group]
         with _open(self._paths[place.file]) as opened:
-            table = opened.read_row_group(place.number, columns=self._columns)
+            table = _read(opened, place.number, self._columns)
         with self._lock:
             self._cache[group] = table
             while len(self._cache) > 1 and self._held() > self.config.cache_mb * 1e6:
@@ -219,6 +219,16 @@ def _open(path: Path) -> ParquetFile:
         raise MissingExtra("pyarrow", extra="models") from error
     try:
         return ParquetFile(path, memory_map=True)
+    except ArrowException as error:
+        raise OSError(_line(error)) from error
+
+
+def _read(opened: ParquetFile, number: int, columns: list[str]) -> Table:
+    """A row group's columns. Raises OSError."""
+    from pyarrow import ArrowException
+
+    try:
+        return opened.read_row_group(number, columns=columns)
     except ArrowException as error:
         raise OSError(_line(error)) from error
 
@@ -253,10 +263,12 @@ def _wordless(table: Table, name: str) -> NDArray[np.bool_]:
     import pyarrow as pa
     from pyarrow import compute
 
-    column = table[name]
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise DataError(f"the column {name!r} holds {column.type}, not text")
-    blank = compute.equal(compute.utf8_trim_whitespace(column), "")
+    kind = table[name].type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise DataError(f"the column {name!r} holds {kind}, not text")
+    words = table[name].cast(pa.large_string())
+    blank = compute.equal(compute.utf8_trim_whitespace(words), "")
     out: NDArray[np.bool_] = compute.fill_null(blank, True).to_numpy()
     return out
 
