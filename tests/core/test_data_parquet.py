@@ -133,7 +133,7 @@ def test_paths_stay_in_their_folder(tmp_path: Path) -> None:
 
 def test_the_papers_filters(tmp_path: Path) -> None:
     sizes = [400, 512, 600, 1300, None, 700, 800, 900, 256, 1024]
-    columns = {
+    columns: dict[str, Any] = {
         "original_width": sizes,
         "original_height": [512] * 10,
         "pwatermark": [0.1, 0.1, 0.5, 0.1, 0.1, 0.9, None, 0.2, 0.1, 0.49],
@@ -214,9 +214,9 @@ def test_columns_are_named_when_they_are_not_there(tmp_path: Path) -> None:
         opened(tmp_path, caption="words")
     with pytest.raises(DataError, match=r"no folder '.*gone'"):
         opened(tmp_path, folder="gone")
-    for options in ({"path": ""}, {"image": "image", "path": "text"}):
+    for image, path in (("", ""), ("image", "text")):
         with pytest.raises(ConfigError, match="name one of the two columns"):
-            open_parquet(ParquetConfig(files="*.parquet", **options), tmp_path)
+            opened(tmp_path, image=image, path=path)
 
 
 def test_without_pyarrow_it_says_what_to_install(

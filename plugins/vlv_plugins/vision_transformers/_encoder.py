@@ -3,8 +3,9 @@
 Shape legend: B batch, S pixels of an edge, N tokens, De width.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class VisionTransformer(nn.Module):
         whole_depth: int,
     ) -> None:
         super().__init__()
-        self.tower = tower
+        self.tower: Any = tower
         self.pixels = pixels
         self.dim = int(tower.config.hidden_size)
         self._norm = None if family.norms_tokens else family.norm
@@ -58,6 +59,15 @@ class VisionTransformer(nn.Module):
         """From a folder that `save_pretrained` wrote, of the whole model or the tower alone."""
         filled = load_tower(self.tower, folder, whole_depth=self._whole_depth)
         return {f"tower.{name}" for name in filled}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves and casts, but DINOv3's frequencies stay float32: rounded, they blur positions."""
+        rope = getattr(self.tower, "rope_embeddings", None)
+        exact = rope and rope.inv_freq
+        super()._apply(fn, recurse)
+        if rope and rope.inv_freq.dtype != exact.dtype:
+            rope.inv_freq = exact.to(rope.inv_freq.device)
+        return self
 
     def _normalised(self, view: Tensor) -> Tensor:
         """uint8 (B, S, S, 3) -> (B, 3, S, S) in the weights' own type."""

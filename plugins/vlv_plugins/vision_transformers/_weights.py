@@ -63,9 +63,8 @@ def _renamed(tower: PreTrainedModel, tensors: dict[str, Tensor]) -> dict[str, Te
     return {**filled, **{name: tensors.get(name, _any(tensors)) for name in left_over}}
 
 
-def _loaded(
-    tower: PreTrainedModel, tensors: dict[str, Tensor]
-) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _loaded(tower: PreTrainedModel, tensors: dict[str, Tensor]) -> Any:
+    """The model, and what was missing or unexpected."""
     return type(tower).from_pretrained(
         None, config=deepcopy(tower.config), state_dict=tensors, output_loading_info=True
     )

@@ -138,7 +138,7 @@ def test_files_of_other_models_are_fetched(tmp_path: Path) -> None:
     config = _files.complete(VisionTransformerConfig(model="me/mine"), fetch)
     assert wanted == [Source("me/mine", files=("config.json", "preprocessor_config.json"))]
     assert config.architecture["model_type"] == "siglip_vision_model"
-    assert config.pixels == PixelSpec(16, "squash", "bilinear", (0.0,) * 3, (1.0,) * 3)  # type: ignore[arg-type]
+    assert config.pixels == PixelSpec(16, "squash", "bilinear", (0.0,) * 3, (1.0,) * 3)
     assert build(config, Near()).num_tokens == 16
 
 

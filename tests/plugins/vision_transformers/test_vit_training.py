@@ -81,6 +81,14 @@ def test_bfloat16_is_close(kind: str) -> None:
         assert (rounded - exact).abs().mean() < 0.05 * exact.abs().mean()
 
 
+def test_frequencies_of_positions_are_not_rounded() -> None:
+    encoder = made("dinov3_vit")
+    exact = encoder.tower.rope_embeddings.inv_freq.clone()
+    frequencies = encoder.to(torch.bfloat16).tower.rope_embeddings.inv_freq
+    assert torch.equal(frequencies, exact) and frequencies.dtype == torch.float32
+    assert "tower.rope_embeddings.inv_freq" not in encoder.state_dict()
+
+
 def test_frozen_it_takes_no_gradient_and_the_bottleneck_learns() -> None:
     encoder = made("dinov2", image_size=16).eval().requires_grad_(False)
     bottleneck = QueryBottleneck(
