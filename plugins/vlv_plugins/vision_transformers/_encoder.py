@@ -62,8 +62,8 @@ class VisionTransformer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves and casts, but DINOv3's frequencies stay float32: rounded, they blur positions."""
-        rope = getattr(self.tower, "rope_embeddings", None)
-        exact = rope and rope.inv_freq
+        rope: Any = getattr(self.tower, "rope_embeddings", None)
+        exact: Any = rope and rope.inv_freq
         super()._apply(fn, recurse)
         if rope and rope.inv_freq.dtype != exact.dtype:
             rope.inv_freq = exact.to(rope.inv_freq.device)
