@@ -15,7 +15,7 @@ from vlv_plugins.causal_lm.config import DESCRIPTION, CausalLmConfig, gguf_patte
 
 PACKAGE = "vlv_plugins.causal_lm"
 NOT_ARCHITECTURE = {
-    *("_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype"),
+    *("_name_or_path", "_model_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype"),
     *("quantization_config", "transformers_version", "use_cache"),
 }
 """keys of a config.json that describe a file, or how it was run, and not the model"""
@@ -95,8 +95,8 @@ def _described(config: CausalLmConfig, fetch: Callable[[Source], Path]) -> Causa
     if file is not None:
         from vlv_plugins.causal_lm import _gguf
 
-        eos = config.eos or _gguf.ends_of_text(file)
-        return replace(config, architecture=_gguf.architecture(file), gguf=file.name, eos=eos)
+        architecture, eos = _gguf.describe(file)
+        return replace(config, architecture=architecture, gguf=file.name, eos=config.eos or eos)
     published = plain(read_json(folder / "config.json"))
     return replace(config, architecture=published, eos=config.eos or ends_of_text(folder))
 

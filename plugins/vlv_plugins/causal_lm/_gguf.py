@@ -23,23 +23,20 @@ READ = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
 NORM_PLUS_ONE = ("gemma2", "gemma3")
 
 
-def architecture(file: Path) -> dict[str, Any]:
-    """What the model's config.json would say. Raises ModelError for a file that is not read."""
-    _open(file)
-    return plain(AutoConfig.from_pretrained(file.parent, gguf_file=file.name).to_diff_dict())
+def describe(file: Path) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """What the model's config.json would say, and the tokens that end a text.
 
-
-def ends_of_text(file: Path) -> tuple[int, ...]:
-    """End of text, and end of turn where there is one."""
+    Raises ModelError for a file that is not read.
+    """
     reader = _open(file)
-    fields = [reader.fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
-    return tuple(dict.fromkeys(int(field.contents()) for field in fields if field is not None))
+    config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+    return plain(config.to_diff_dict()), _ends_of_text(reader)
 
 
 def words(file: Path, *, eos: Iterable[int] = ()) -> Words:
     """The file's tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    return Words(tokenizer.backend_tokenizer, tuple(eos) or ends_of_text(file))
+    return Words(tokenizer.backend_tokenizer, tuple(eos) or _ends_of_text(_open(file)))
 
 
 def tensors(file: Path, config: Any, names: Iterable[str]) -> dict[str, Tensor]:
@@ -71,6 +68,12 @@ def unpermute(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """Rows (heads * D, ...) from pairs of neighbours, as llama.cpp turns them, to halves."""
     pairs = rows.reshape(heads, len(rows) // heads // 2, 2, *rows.shape[1:])
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(rows.shape))
+
+
+def _ends_of_text(reader: Any) -> tuple[int, ...]:
+    """End of text, and end of turn where there is one."""
+    fields = [reader.fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
+    return tuple(dict.fromkeys(int(field.contents()) for field in fields if field is not None))
 
 
 def _library_layout(

@@ -55,8 +55,8 @@ class Words:
         (folder / SPECIALS).write_text(json.dumps({"eos": self.eos}) + "\n", encoding="utf-8")
 
 
-def read_words(folder: Path, *, eos: Sequence[int] = ()) -> Words:
-    """A folder's tokenizer.json; `eos` is what SPECIALS says if it is not given.
+def read_words(folder: Path, *, eos: Sequence[int] | None = None) -> Words:
+    """A folder's tokenizer.json; ends of text are what SPECIALS says if they are not given.
 
     Raises ModelError if a file is missing or damaged.
     """
@@ -65,7 +65,7 @@ def read_words(folder: Path, *, eos: Sequence[int] = ()) -> Words:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises no narrower class
         raise ModelError(f"{path} is no tokenizer: {error}") from error
-    return Words(tokenizer, eos or read_json(folder / SPECIALS)["eos"])
+    return Words(tokenizer, read_json(folder / SPECIALS)["eos"] if eos is None else eos)
 
 
 def byte_words() -> Words:
