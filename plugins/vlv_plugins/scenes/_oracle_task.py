@@ -15,12 +15,16 @@ from vlv_core.training.task import Batch
 from vlv_plugins.scenes import vocabulary
 from vlv_plugins.scenes._oracle import OracleNet, values_of
 from vlv_plugins.scenes.arrays import SceneArrays
+from vlv_plugins.scenes.pictures import jpeg
 from vlv_plugins.scenes.render import render
-from vlv_plugins.scenes.splits import scene_arrays
+from vlv_plugins.scenes.splits import scene_arrays, splits
 from vlv_plugins.scenes.vocabulary import CANVAS, CELLS
 from vlv_plugins.scenes.world import World
 
-SPLIT = "train-pixels"
+SPLITS = ("train-pixels", "held-out", "count", "relation")
+"""a judge must know what is kept from those that it judges; worlds without one do without"""
+FIRST = 10_000_000
+"""index of the first scene taken from a split: nobody is judged on these"""
 MAX_NOISE = 12.0
 """strongest noise, grey levels of 255, fine and coarse alike"""
 MAX_TINT = 8.0
@@ -29,6 +33,8 @@ COARSE = 8
 """edge of a patch of coarse noise, pixels"""
 GRAIN, PATCHES = CANVAS**2, (CANVAS // COARSE) ** 2
 """draws of fine noise, which is grey, and of coarse noise a channel"""
+JPEG_SHARE, JPEG_QUALITIES = 0.25, (10, 60)
+"""how many pictures are compressed, and Pillow's qualities from worst to best"""
 
 _VOCABULARY = {
     "shape": vocabulary.SHAPES,
@@ -43,7 +49,7 @@ _VOCABULARY = {
 
 class OracleTask:
     """Cross-entropy of presence in every cell, of the attributes where an object is, and of the
-    background. Scene i of `train-pixels` is sample i: none is seen twice."""
+    background. Sample i is a scene of its own: none is seen twice."""
 
     name = "oracle"
 
@@ -55,10 +61,9 @@ class OracleTask:
         return list(self.net.named_parameters())
 
     def batch(self, step: int, positions: range) -> Batch:
-        arrays = scene_arrays(self.world, SPLIT, positions)
-        clean = torch.from_numpy(render(arrays))
+        arrays = mixed(self.world, positions)
         answers = {name: torch.from_numpy(a) for name, a in targets(self.world, arrays).items()}
-        pictures = soften(clean, seed=self.seed, step=step, keys=positions)
+        pictures = spoil(render(arrays), seed=self.seed, step=step, keys=positions)
         return Batch(tuple(map(str, positions)), {"pictures": pictures, **answers})
 
     def loss(self, batch: Batch, *, step: int) -> tuple[Tensor, float]:
@@ -74,6 +79,19 @@ class OracleTask:
         for name in self.net.values.background:
             total = total + F.cross_entropy(logits[name], answers[name], reduction="sum")
         return total, float(len(present))
+
+
+def mixed(world: World, positions: range) -> SceneArrays:
+    """The scenes at `positions` of the training order: each split in its turn."""
+    turns = [name for name in SPLITS if name in splits(world)]
+    wanted = np.array(positions)
+    parts, rows = [], []
+    for turn, split in enumerate(turns):
+        row = np.flatnonzero(wanted % len(turns) == turn)
+        if len(row):
+            parts.append(scene_arrays(world, split, FIRST + wanted[row]))
+            rows.append(row)
+    return SceneArrays.joined(parts).take(np.argsort(np.concatenate(rows)))
 
 
 def targets(world: World, arrays: SceneArrays) -> dict[str, NDArray[np.int64]]:
@@ -95,6 +113,19 @@ def targets(world: World, arrays: SceneArrays) -> dict[str, NDArray[np.int64]]:
 def _codes(name: str, words: tuple[str, ...]) -> NDArray[np.int64]:
     """Index in the vocabulary -> index among the world's own words; -1 for those of other worlds"""
     return np.array([words.index(w) if w in words else -1 for w in _VOCABULARY[name]])
+
+
+def spoil(clean: NDArray[np.uint8], *, seed: int, step: int, keys: range) -> Tensor:
+    """Pictures uint8 (B, 64, 64, 3), some compressed, most softened, each by its own draws."""
+    # The first four draws of this stream are those that `soften` takes.
+    draws = uniform_rows(seed, purpose=Purpose.AUGMENTATION, step=step, keys=keys, shape=(6,))
+    chosen, grade = draws[:, 4], draws[:, 5]
+    worst, best = JPEG_QUALITIES
+    spoilt = clean.copy()
+    for row in np.flatnonzero(chosen < JPEG_SHARE):
+        quality = round(worst + (best - worst) * float(grade[row]))
+        spoilt[row : row + 1] = jpeg(clean[row : row + 1], quality=quality)
+    return soften(torch.from_numpy(spoilt), seed=seed, step=step, keys=keys)
 
 
 def soften(clean: Tensor, *, seed: int, step: int, keys: range) -> Tensor:

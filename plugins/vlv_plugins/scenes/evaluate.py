@@ -32,7 +32,7 @@ class ScenesEvalConfig:
     """pictures of iid to caption; of every other split a quarter, unless `full`"""
     reconstructions: int = 200
     """pictures of iid to redraw; 0 for none, which needs no diffusion"""
-    guidance: float = 1.0
+    guidance: float = 3.0
     steps: int = 25
     """denoising steps"""
     full: bool = False

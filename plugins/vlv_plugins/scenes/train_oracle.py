@@ -14,7 +14,7 @@ from vlv_plugins.scenes.world import WORLDS, World
 @click.option("--world", type=click.Choice(tuple(WORLDS)), default="S", show_default=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: the bundled file.")
 @click.option("--run", type=click.Path(path_type=Path), help="Default: runs/oracle-WORLD.")
-@click.option("--steps", default=1500, show_default=True, help="Updates.")
+@click.option("--steps", default=4000, show_default=True, help="Updates.")
 @click.option("--batch", default=64, show_default=True, help="Pictures an update.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--checked", default=2000, show_default=True, help="iid scenes to measure it on.")

@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 
 from vlv_core.errors import ModelError
 from vlv_plugins.scenes._oracle import Oracle, OracleNet, bundled, values_of
-from vlv_plugins.scenes._oracle_task import OracleTask, soften, targets
+from vlv_plugins.scenes._oracle_task import FIRST, OracleTask, mixed, soften, spoil, targets
 from vlv_plugins.scenes.facts import bound, facts_of
 from vlv_plugins.scenes.pictures import pictures
 from vlv_plugins.scenes.splits import scene_arrays, scenes
@@ -35,14 +35,9 @@ def oracle() -> Oracle:
     return Oracle.load(S)
 
 
-@pytest.mark.parametrize(
-    ("split", "least"), [("iid", 0.995), ("mirrored", 0.995), ("held-out", 0.985), ("count", 0.98)]
-)
-def test_the_bundled_oracle_reads_clean_renders(oracle: Oracle, split: str, least: float) -> None:
-    """The share of all attributes, counted by hand: five a present object, cells and all.
-
-    The bundled oracle saw fewer held-out pairs and no twins, and reads those a little worse.
-    """
+@pytest.mark.parametrize("split", ["iid", "held-out", "count", "mirrored"])
+def test_the_bundled_oracle_reads_clean_renders(oracle: Oracle, split: str) -> None:
+    """At least 99.5 % of all attributes, counted by hand: five a present object, cells and all."""
     read = oracle.read(pictures(S, split, range(400)))
     right = total = backgrounds = 0
     for seen, true in zip(read, truth(S, split, 400), strict=True):
@@ -53,14 +48,16 @@ def test_the_bundled_oracle_reads_clean_renders(oracle: Oracle, split: str, leas
             right += 0 if answer is None else sum(map(str.__eq__, map(str, answer), map(str, item)))
         right -= len(found)  # objects where there are none
         backgrounds += seen.background == true.background
-    assert right / total >= least
+    assert right / total >= 0.995
     assert backgrounds == len(read)
 
 
-def test_the_bundled_oracle_reads_noisy_pictures(oracle: Oracle) -> None:
-    read = oracle.read(pictures(S, "noise", range(200)))
-    same = [seen == true for seen, true in zip(read, truth(S, "noise", 200), strict=True)]
-    assert np.mean(same) > 0.9
+@pytest.mark.parametrize(("split", "least"), [("noise", 0.95), ("jpeg", 0.85)])
+def test_the_bundled_oracle_reads_spoilt_pictures(oracle: Oracle, split: str, least: float) -> None:
+    """Scenes without one error; JPEG of quality 10 hides some from anybody."""
+    read = oracle.read(pictures(S, split, range(200)))
+    same = [seen == true for seen, true in zip(read, truth(S, split, 200), strict=True)]
+    assert np.mean(same) > least
 
 
 def test_an_empty_picture_holds_nothing(oracle: Oracle) -> None:
@@ -131,6 +128,24 @@ def test_softening_spares_some_and_spoils_none() -> None:
     each = harm.mean(dim=(1, 2, 3))
     assert 0 < (each == 0).float().mean() < 0.2, "one in sixteen escapes all four kinds"
     assert each.max() < 25 and each.mean() > 1
+
+
+@pytest.mark.parametrize(("world", "turns"), [(S, 3), (M, 4)])
+def test_training_scenes_come_from_every_split_in_turn(world: World, turns: int) -> None:
+    drawn = mixed(world, range(7, 31)).scenes()
+    names = ("train-pixels", "held-out", "count", "relation")
+    for position, scene in zip(range(7, 31), drawn, strict=True):
+        [expected] = scenes(world, names[position % turns], [FIRST + position])
+        assert scene == expected
+
+
+def test_some_training_pictures_are_compressed() -> None:
+    clean = pictures(S, "iid", range(80))
+    softened = soften(torch.from_numpy(clean), seed=0, step=3, keys=range(80))
+    spoilt = spoil(clean, seed=0, step=3, keys=range(80))
+    compressed = (softened != spoilt).flatten(1).any(dim=1)
+    assert 0.1 < compressed.float().mean() < 0.4
+    assert torch.equal(spoil(clean[5:6], seed=0, step=3, keys=range(5, 6)), spoilt[5:6])
 
 
 def test_the_loss_counts_attributes_of_present_objects_only() -> None:
