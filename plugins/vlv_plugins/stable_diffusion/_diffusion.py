@@ -101,7 +101,7 @@ class UnetDiffusion(LatentDiffusion):
         added = None
         if self.denoiser.config.addition_embed_type == "text_time":
             sizes = torch.tensor(self.time_ids, dtype=noisy.dtype, device=noisy.device)
-            added = {"text_embeds": pooled, "time_ids": sizes.expand(len(noisy), -1)}
+            added = {"text_embeds": pooled, "time_ids": sizes.expand(noisy.shape[0], -1)}
         answer: Tensor = self.denoiser(
             noisy, t, encoder_hidden_states=context, added_cond_kwargs=added, return_dict=False
         )[0]

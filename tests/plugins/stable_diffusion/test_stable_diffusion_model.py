@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from accelerate import init_empty_weights
+from torch import Tensor, nn
 
-from tests.plugins.stable_diffusion.tiny import VIEW, Published, close, normal
+from tests.plugins.stable_diffusion.tiny import LENGTH, VIEW, Published, close, normal
 from vlv_core.captioner import Captioner
 from vlv_core.compose import Choice, choose, compose
 from vlv_core.model import VLV
 from vlv_core.plugins import load_plugins
+from vlv_core.protocols import Conditioning
 from vlv_core.specs import Near, View, resolve
 from vlv_core.torch_backend import TorchBackend
 from vlv_core.weights import assign, distinct, materialise
@@ -74,6 +76,36 @@ def test_stage_1_learns_through_the_frozen_decoder(published: Published) -> None
         optimizer.step()
     assert losses[-1] < losses[0] - 1e-4, losses
     assert all(torch.equal(*pair) for pair in zip(frozen, before, strict=True))
+
+
+class _Predict(nn.Module):
+    def __init__(self, diffusion: Any) -> None:
+        super().__init__()
+        self.diffusion = diffusion
+
+    def forward(self, noisy: Tensor, t: Tensor, context: Tensor, pooled: Any) -> Tensor:
+        made: Tensor = self.diffusion.predict(noisy, t, Conditioning(context, pooled))
+        return made
+
+
+def test_both_graphs_export_with_any_batch_and_length(published: Published) -> None:
+    if published.kind == "stable-diffusion-v":
+        pytest.skip("the same graphs as epsilon's")
+    batch, length = torch.export.Dim("batch", max=8), torch.export.Dim("length", max=LENGTH)
+    z, noisy = normal(2, 6, published.condition.embedding_dim), normal(2, 4, 8, 8)
+    t = torch.tensor([5, 800])
+    rows = {0: batch, 1: length}
+    condition = torch.export.export(published.condition, (z,), dynamic_shapes=(rows,)).module()
+    context, pooled = published.condition(z)
+    predict = torch.export.export(
+        _Predict(published.diffusion),
+        (noisy, t, context, pooled),
+        dynamic_shapes=({0: batch}, {0: batch}, rows, None if pooled is None else {0: batch}),
+    ).module()
+    z, noisy, t = normal(3, 9, z.shape[2]), normal(3, 4, 8, 8), torch.tensor([1, 2, 900])
+    given = condition(z)
+    close(given.context, published.condition(z).context)
+    close(predict(noisy, t, *given), published.diffusion.predict(noisy, t, given))
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
