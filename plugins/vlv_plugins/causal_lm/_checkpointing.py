@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ def checkpointed(lm: nn.Module, *, on: bool) -> Iterator[None]:
     the gradient flows through it; and left on in train mode it would take a stepper's cache away.
     Only the layers' own flags are set: the dropout inside them sees its own.
     """
-    layers = [m for m in lm.modules() if isinstance(m, GradientCheckpointingLayer)]
+    layers: list[Any] = [m for m in lm.modules() if isinstance(m, GradientCheckpointingLayer)]
     on = on and torch.is_grad_enabled()
     before = [layer.training for layer in layers]
     for layer in layers if on else ():

@@ -1,7 +1,8 @@
 """GGUF files: architecture and tokenizer from their metadata, weights dequantised to float32.
 
 Names and layouts are llama.cpp's (its convert_hf_to_gguf.py): Llama's query and key rows are
-stored in another order, and Gemma's norms are stored with 1 added.
+stored in another order. What a file does not say is refused, never guessed: Gemma's scale of
+queries, and scaled rotary frequencies, which the library's reader passes over.
 """
 
 from collections.abc import Iterable
@@ -18,9 +19,8 @@ from vlv_core.errors import MissingExtra, ModelError
 from vlv_plugins.causal_lm._complete import plain
 from vlv_plugins.causal_lm._tokenizer import Words
 
-READ = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
-"""`general.architecture` of the files whose layout is known here"""
-NORM_PLUS_ONE = ("gemma2", "gemma3")
+READ = ("llama", "qwen2", "qwen3")
+"""`general.architecture` of the files that say all that is needed"""
 
 
 def describe(file: Path) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -30,7 +30,12 @@ def describe(file: Path) -> tuple[dict[str, Any], tuple[int, ...]]:
     """
     reader = _open(file)
     config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
-    return plain(config.to_diff_dict()), _ends_of_text(reader)
+    described = plain(config.to_diff_dict())
+    width = reader.fields.get(f"{described['model_type']}.attention.key_length")
+    if width is not None:
+        # The library's reader passes over it, and takes what its published models have.
+        described["head_dim"] = int(width.contents())
+    return described, _ends_of_text(reader)
 
 
 def words(file: Path, *, eos: Iterable[int] = ()) -> Words:
@@ -83,7 +88,7 @@ def _library_layout(
         return unpermute(weights, config.num_attention_heads)
     if kind == "llama" and ".attn_k." in name:
         return unpermute(weights, config.num_key_value_heads)
-    return weights - 1 if kind in NORM_PLUS_ONE and name.endswith("norm.weight") else weights
+    return weights
 
 
 def _their_name(table: Any, name: str) -> str | None:
@@ -107,6 +112,12 @@ def _open(file: Path) -> Any:
     if kind not in READ:
         raise ModelError(
             f"{file.name} holds a {kind!r} model; GGUF files are read of {', '.join(READ)}",
+            hint="use the model's safetensors",
+        )
+    scaling = reader.fields.get(f"{kind}.rope.scaling.type")
+    if scaling is not None and scaling.contents() != "none":
+        raise ModelError(
+            f"{file.name} scales its rotary frequencies ({scaling.contents()}), which is not read",
             hint="use the model's safetensors",
         )
     return reader

@@ -27,7 +27,7 @@ class GraphStepper:
         self.lm = lm
         self.prefix = prefix
         self.rows = self.slots = len(prefix)
-        self.layers: list[StaticLayer] = []
+        self.layers: list[Any] = []
         self.ids = torch.zeros(self.slots, 1, dtype=torch.int64, device=prefix.device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.logits = prefix

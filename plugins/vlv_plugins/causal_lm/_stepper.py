@@ -24,6 +24,7 @@ class PreallocatedLayer(DynamicLayer):
     def __init__(self, capacity: int) -> None:
         super().__init__()
         self.capacity = capacity
+        self.filled = 0
         self.stores: tuple[Tensor, ...] = ()
         self.spares: tuple[Tensor, ...] = ()
 
@@ -39,7 +40,7 @@ class PreallocatedLayer(DynamicLayer):
         """Append states (R, H, L, D); all keys and values so far."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        start, stop = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
+        start, stop = self.filled, self.filled + key_states.shape[2]
         for store, states in zip(self.stores, (key_states, value_states), strict=True):
             store[:, :, start:stop] = states
         return self._show(stop)
@@ -48,11 +49,10 @@ class PreallocatedLayer(DynamicLayer):
         """Keep these rows; two sets of buffers take turns, so that steps allocate nothing."""
         if len(self.spares) == 0 or len(self.spares[0]) != len(rows):
             self.spares = self._allocate(*self.stores, rows=len(rows))
-        filled = self.keys.shape[2]
-        for seen, spare in zip((self.keys, self.values), self.spares, strict=True):
-            torch.index_select(seen, 0, rows, out=spare[:, :, :filled])
+        for store, spare in zip(self.stores, self.spares, strict=True):
+            torch.index_select(store[:, :, : self.filled], 0, rows, out=spare[:, :, : self.filled])
         self.stores, self.spares = self.spares, self.stores
-        self._show(filled)
+        self._show(self.filled)
 
     def _allocate(self, *like: Tensor, rows: int) -> tuple[Tensor, ...]:
         return tuple(
@@ -60,8 +60,10 @@ class PreallocatedLayer(DynamicLayer):
         )
 
     def _show(self, length: int) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = (store[:, :, :length] for store in self.stores)
-        return self.keys, self.values
+        self.filled = length
+        keys, values = (store[:, :, :length] for store in self.stores)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
 class CausalLmStepper:

@@ -38,7 +38,9 @@ class Words:
 
     def check(self, vocab_size: int, *, where: str) -> None:
         """Raises ModelError if the model cannot speak these tokens."""
-        largest = max([*self.eos, self.tokenizer.get_vocab_size() - 1])
+        # Added tokens may lie beyond: as text in captions they are never read as themselves.
+        words = self.tokenizer.get_vocab_size(with_added_tokens=False)
+        largest = max([*self.eos, words - 1])
         if not self.eos:
             raise ModelError(
                 f"{where}: no file says which token ends a text",
@@ -71,4 +73,4 @@ def read_words(folder: Path, *, eos: Sequence[int] | None = None) -> Words:
 def byte_words() -> Words:
     """For random weights: one token a byte, and one more to end a caption."""
     tokenizer = byte_tokenizer()
-    return Words(tokenizer, [tokenizer.token_to_id(END_OF_TEXT)])
+    return Words(tokenizer, [tokenizer.get_vocab()[END_OF_TEXT]])

@@ -25,10 +25,10 @@ SHARED = {
 NORMS = {
     "qwen2": {"post_attention_layernorm": "ffn_norm"},
     "llama": {"post_attention_layernorm": "ffn_norm"},
-    "gemma2": {
-        "post_attention_layernorm": "post_attention_norm",
-        "pre_feedforward_layernorm": "ffn_norm",
-        "post_feedforward_layernorm": "post_ffw_norm",
+    "qwen3": {
+        "post_attention_layernorm": "ffn_norm",
+        "self_attn.q_norm": "attn_q_norm",
+        "self_attn.k_norm": "attn_k_norm",
     },
 }
 QUANTISED = "attn_output"
@@ -72,17 +72,15 @@ def _describe(writer: Any, config: Any) -> None:
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    if config.model_type == "gemma2":
+    writer.add_vocab_size(config.vocab_size)
+    if config.model_type == "qwen3":
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
-        writer.add_sliding_window(config.sliding_window)
-    else:
-        writer.add_vocab_size(config.vocab_size)
 
 
 def _speak(writer: Any, vocab_size: int) -> None:
     known = sorted(_hub.byte_tokenizer().get_vocab().items(), key=lambda pair: pair[1])
-    tokens = [*(token for token, _ in known), "re"]
+    tokens = [*(token for token, _ in known), "re", "<unk>", "<pad>", "<bos>", "<eos>"]
     tokens += [f"unused{number}" for number in range(len(tokens), vocab_size)]
     kinds = [3 if token.startswith("<|") else 1 for token in tokens]
     writer.add_tokenizer_model("gpt2")
@@ -112,8 +110,6 @@ def _their_name(name: str, kind: str) -> str:
 def _their_layout(
     weights: NDArray[np.float32], name: str, kind: str, config: Any
 ) -> NDArray[np.float32]:
-    if kind == "gemma2" and name.endswith("norm.weight"):
-        return weights + 1
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     layer = name.split(".")[-2]
     if kind == "llama" and layer in heads:

@@ -47,7 +47,7 @@ def test_the_page_stays_short_and_names_all_options() -> None:
     assert PAGE.count("\n") <= 80
     options = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
     assert options == set(CausalLmConfig.__dataclass_fields__)
-    assert ", ".join(READ[:-1]) in PAGE
+    assert f"{', '.join(READ[:-1])} and {READ[-1]}" in PAGE
     assert len(KINDS) == len(set(KINDS))
 
 

@@ -33,7 +33,7 @@ def local(source: Source) -> Path:
     return fetch(source, root=Path()).folder
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 def test_a_gguf_alone_makes_the_model(kind: str, tmp_path: Path) -> None:
     saved = head(kind, seed=3)
     write_gguf(tmp_path / "tiny.gguf", saved, kind)
@@ -56,17 +56,27 @@ def test_a_gguf_alone_makes_the_model(kind: str, tmp_path: Path) -> None:
     assert part.decode(ids[0].tolist()) == "a red circle"
 
 
-def test_other_families_are_refused(tmp_path: Path) -> None:
-    from gguf import GGUFWriter
+@pytest.mark.parametrize(
+    ("kind", "scaling", "message"),
+    [
+        ("gemma2", None, "holds a 'gemma2' model; GGUF files are read of llama"),
+        ("llama", "yarn", r"scales its rotary frequencies \(yarn\), which is not read"),
+    ],
+)
+def test_what_a_file_leaves_unsaid_is_refused(
+    kind: str, scaling: str | None, message: str, tmp_path: Path
+) -> None:
+    from gguf import GGUFWriter, RopeScalingType
 
-    file = tmp_path / "tiny.gguf"
-    writer = GGUFWriter(file, "mamba")
+    writer = GGUFWriter(tmp_path / "tiny.gguf", kind)
     writer.add_block_count(1)
+    if scaling:
+        writer.add_rope_scaling_type(RopeScalingType(scaling))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(ModelError, match="holds a 'mamba' model; GGUF files are read of llama"):
+    with pytest.raises(ModelError, match=message):
         complete(CausalLmConfig(model="tiny"), lambda source: tmp_path)
 
 
