@@ -138,7 +138,7 @@ class Captioner:
         *,
         seed: int,
         steps: int = 25,
-        guidance: float = 1.0,
+        guidance: float = 3.0,
         keys: Sequence[int] | None = None,
     ) -> NDArray[np.uint8]:
         """Redraw pictures (or an Encoded, or `from_text`'s Conditioning), uint8 (B, S, S, 3).

@@ -245,7 +245,7 @@ class Captioner(Protocol):
         *,
         seed: int,
         steps: int = 25,
-        guidance: float = 1.0,
+        guidance: float = 3.0,
         keys: Sequence[int] | None = None,
     ) -> NDArray[np.uint8]: ...
 

@@ -58,7 +58,11 @@ def write(tensors: Mapping[str, Tensor], file: Path, *, dtype: torch.dtype) -> s
     One tensor after the other is converted, and none is copied that need not be.
     """
     partial = file.with_name(f".{file.name}.partial")
+    partial.touch()
+    mode = partial.stat().st_mode
     save_file({name: _plain(tensor, dtype) for name, tensor in tensors.items()}, partial)
+    # safetensors lets nobody but the owner read what it writes
+    partial.chmod(mode)
     with partial.open("rb+") as stream:
         os.fsync(stream.fileno())
     digest = sha256_of(partial)

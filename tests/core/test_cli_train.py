@@ -118,11 +118,11 @@ def test_dry_run_tells_and_leaves_nothing(here: Path) -> None:
     before = sorted(here.iterdir())
     said = " ".join(trained("--dry-run").split())
     assert sorted(here.iterdir()) == before
-    assert "PART PLUGIN PARAMETERS INFERENCE, bf16 STAGE 1 TRAINED MEMORY STAGE 2" in said
-    assert "encoder tiny-encoder 1,056 0.0 MiB trained 1,056 0.0 MiB frozen 0 0.0 MiB" in said
-    assert "condition tiny-t2i 72 0.0 MiB frozen 0 0.0 MiB frozen 0 0.0 MiB" in said
-    assert "diffusion tiny-t2i 3,464 0.0 MiB frozen 0 0.0 MiB not used - -" in said
-    assert "head tiny-lm" in said and "not used - - trained" in said
+    assert "PART PLUGIN PARAMETERS INFERENCE, bfloat16 encoder tiny-encoder 1,056 0.0 MiB" in said
+    assert "encoder trained 1,056 0.0 MiB" in said and "encoder frozen 0 0.0 MiB" in said
+    assert "condition frozen 0 0.0 MiB" in said
+    assert "diffusion frozen 0 0.0 MiB" in said and "diffusion not used 0 -" in said
+    assert "head not used 0 -" in said and "head trained" in said
     assert "GPU hours at 150 TFLOP/s sustained" in said
     assert "data: tiny, 24 samples (pictures 24)" in said
     assert "steps: 6 x 8 = 48 samples, 2.00 epochs, on 1 processes" in said
@@ -172,7 +172,7 @@ def test_sigterm_says_how_to_resume(here: Path) -> None:
     said = process.stderr.read()
     assert process.wait() == 128 + signal.SIGTERM
     assert "of stage 1; a checkpoint is written" in said
-    assert "hint: vlv train tiny.toml --stage 1 --set stage1.log_every=1" in said
+    assert "hint: vlv train tiny.toml" in said and "--set stage1.log_every=1" in said
     assert "--resume goes on from there" in said
     found = checkpoint.newest(here / "runs/tiny/stage1/checkpoints")
     assert found is not None and found.step >= 5

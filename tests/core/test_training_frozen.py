@@ -182,3 +182,12 @@ def test_the_table_counts_every_parameter_once() -> None:
     assert sum(row.trainable for row in rows) == sum(
         p.numel() for part in (model.connector, model.head) for p in part.parameters()
     )
+
+
+def test_a_part_may_mean_less_than_all_of_itself() -> None:
+    """Such as the adapters of a language model: its name means what `learnable` answers."""
+    model = tiny_vlv()
+    model.head.learnable = lambda: {"lm_head.bias"}
+    assert [name for name, _ in select(model, ["head"])] == ["head.lm_head.bias"]
+    assert len(select(model, ["head.lm_head"])) == 2
+    assert len(select(model, ["connector", "head"])) == 1 + len(list(model.connector.parameters()))

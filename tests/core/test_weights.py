@@ -93,6 +93,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write(distinct(Tied()), tmp_path / "a.safetensors", dtype=torch.float32)
+    modes = {(tmp_path / name).stat().st_mode for name in ("plain", "a.safetensors")}
+    assert len(modes) == 1
+
+
 def test_integers_keep_their_type(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     digest = write({"steps": torch.tensor([7])}, file, dtype=torch.float16)

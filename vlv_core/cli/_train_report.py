@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from vlv_core.errors import VlvError
+from vlv_core.errors import DataError
 from vlv_core.model_folder import ROLE_OF
 from vlv_core.training.freeze import freeze_table
 from vlv_core.training.plan import CAPTION_TOKENS, Plan, inference_bytes, plan
@@ -47,54 +47,52 @@ class DryRun:
 
 def show(dry: DryRun, *, console: Console) -> None:
     """Print the dry run. Opens the datasets, if they are here; reads no weights, trains nothing."""
-    plans = {}
+    console.print(Text(f"recipe {dry.recipe.name}, seed {dry.recipe.seed} -> {dry.folder}\n"))
+    console.print(_model_table(dry))
     for number in dry.numbers:
-        dataset, absent = _open(dry, number)
-        length, source = _caption_tokens(dry.model, dataset if number == 2 else None)
-        plans[number] = plan(
-            dry.model,
-            dry.stage(number),
-            number,
-            processes=dry.processes,
-            caption_tokens=length,
-        )
-        console.print(Text(f"stage {number}"))
-        lines = [
-            _data(dry, number, dataset, absent),
-            *_steps(dry, number, dataset),
-            _memory(plans[number]),
-            _hours(plans[number], dry.rate_tflops),
-        ]
-        lines += [f"captions of {length} tokens, {source}"] if number == 2 else []
-        for line in lines:
-            console.print(Text(f"  {line}"), soft_wrap=True)
-        console.print()
-    console.print(Text(f"recipe {dry.recipe.name}, seed {dry.recipe.seed} -> {dry.folder}"))
-    console.print(_table(dry, plans))
+        console.print(Text(f"\nstage {number}"))
+        _show_stage(dry, number, console=console)
 
 
-def _table(dry: DryRun, plans: dict[int, Plan]) -> Table:
-    """A row a part: who makes it, how large it is, what each stage does with it and needs for it"""
-    states = {n: freeze_table(dry.model, dry.stage(n).train, stage=n) for n in dry.numbers}
-    headings = [text for n in dry.numbers for text in (f"STAGE {n}", "TRAINED", "MEMORY")]
-    table = Table("PART", "PLUGIN", "PARAMETERS", "INFERENCE, bf16", *headings, box=None)
+def _show_stage(dry: DryRun, number: int, *, console: Console) -> None:
+    stage = dry.stage(number)
+    dataset, absent = _open(dry, number)
+    length, source = _caption_tokens(dry.model, dataset if number == 2 else None)
+    cost = plan(dry.model, stage, number, processes=dry.processes, caption_tokens=length)
+    lines = [_data(dry, number, dataset, absent), *_steps(dry, number, dataset)]
+    lines += [f"captions: {length} tokens, {source}"] if number == 2 else []
+    lines += [_memory(cost), _hours(cost, dry.rate_tflops)]
+    for line in lines:
+        console.print(Text(f"  {line}"), soft_wrap=True)
+    console.print(_stage_table(dry, number, cost))
+
+
+def _model_table(dry: DryRun) -> Table:
+    """A row a part: who makes it, how large it is, what captioning and redrawing need for it."""
+    table = Table("PART", "PLUGIN", "PARAMETERS", "INFERENCE, bfloat16", box=None)
     inference = inference_bytes(dry.model)
-    for row in zip(*states.values(), strict=True):
-        part = row[0].part
+    for part, module in dry.model.parts():
         plugin = dry.recipe.parts()[ROLE_OF.get(part, part)].plugin
-        cells = [part, plugin, f"{row[0].parameters:,}", in_words(inference[part])]
-        for number, state in zip(dry.numbers, row, strict=True):
-            memory = plans[number].parts.get(part)
-            cells += [state.state, f"{state.trainable:,}" if state.used else "-"]
-            cells.append(in_words(memory.total) if memory else "-")
-        table.add_row(*map(Text, cells))
-    total = ["all", "", f"{sum(r.parameters for r in states[dry.numbers[0]]):,}"]
-    total.append(in_words(sum(inference.values())))
-    for number in dry.numbers:
-        trained = sum(row.trainable for row in states[number] if row.used)
-        held = sum(memory.total for memory in plans[number].parts.values())
-        total += ["", f"{trained:,}", in_words(held)]
-    table.add_row(*map(Text, total), style="bold")
+        numbers = sum(p.numel() for p in module.parameters())
+        table.add_row(*map(Text, (part, plugin, f"{numbers:,}", in_words(inference[part]))))
+    numbers, size = sum(p.numel() for p in dry.model.parameters()), sum(inference.values())
+    captions = size - inference.get("diffusion", 0)
+    said = f"{in_words(size)}; captions alone {in_words(captions)}"
+    table.add_row(*map(Text, ("all", "", f"{numbers:,}", said)), style="bold")
+    return table
+
+
+def _stage_table(dry: DryRun, number: int, cost: Plan) -> Table:
+    """A row a part: whether it learns, and what its weights, gradients and moments take."""
+    table = Table("  PART", "STATE", "TRAINED", "MEMORY", box=None)
+    rows = freeze_table(dry.model, dry.stage(number).train, stage=number)
+    for row in rows:
+        memory = cost.parts.get(row.part)
+        held = in_words(memory.total) if memory else "-"
+        table.add_row(*map(Text, (f"  {row.part}", row.state, f"{row.trainable:,}", held)))
+    trained = sum(row.trainable for row in rows)
+    held = in_words(sum(memory.total for memory in cost.parts.values()))
+    table.add_row(*map(Text, ("  all", "", f"{trained:,}", held)), style="bold")
     return table
 
 
@@ -102,7 +100,7 @@ def _open(dry: DryRun, number: int) -> tuple[Dataset | None, str]:
     """The stage's dataset, or why it cannot be opened here."""
     try:
         return open_dataset(dry.stage(number).data, plugins=dry.plugins, root=dry.root), ""
-    except VlvError as error:
+    except DataError as error:
         return None, error.message
 
 

@@ -32,7 +32,7 @@ Examples:
 @click.option("-o", "--out", default="reconstructions", show_default=True, metavar="DIR",
               type=click.Path(path_type=Path), help="Folder of the strips.")  # fmt: skip
 @click.option("--steps", default=25, show_default=True, help="Denoising steps.")
-@click.option("--guidance", default=1.0, show_default=True, help="Above 1 follows z more closely.")
+@click.option("--guidance", default=3.0, show_default=True, help="Above 1 follows z more closely.")
 @click.option("--seed", default=0, show_default=True, help="Of the noise that drawing starts from.")
 @click.option("--batch", default=16, show_default=True, help="Pictures at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

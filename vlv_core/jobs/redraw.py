@@ -31,7 +31,7 @@ class RedrawOptions:
 
     steps: int = 25
     """denoising steps"""
-    guidance: float = 1.0
+    guidance: float = 3.0
     seed: int = 0
     """of the noise; each picture's own is keyed by its path"""
     batch: int = 16

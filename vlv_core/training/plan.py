@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import (
     FlopCounterMode,
@@ -113,7 +113,7 @@ def _one_sample(model: VLV, stage: Stage, number: int, tokens: int) -> tuple[int
     counter = FlopCounterMode(display=False, custom_mapping=_ATTENTION)
     # as if on the CPU, for autocast and attention do not know the meta device
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model.to_empty(device="cpu")
+        _give_empty_tensors(model)
         with half, counter:
             with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
                 loss = _stage1(model, stage) if number == 1 else _stage2(model, tokens)
@@ -121,6 +121,22 @@ def _one_sample(model: VLV, stage: Stage, number: int, tokens: int) -> tuple[int
         for parameter in model.parameters():
             seen.pop(parameter.untyped_storage()._cdata, None)
     return sum(seen.values()), counter.get_total_flops()
+
+
+def _give_empty_tensors(model: VLV) -> None:
+    """What `to_empty` does, for fake tensors, and with ties kept."""
+    made: dict[int, Tensor] = {}
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for name, old in table.items():
+                if old is None:
+                    continue
+                if id(old) not in made:
+                    empty = torch.empty_like(old, device="cpu")
+                    trained = old.requires_grad
+                    is_parameter = isinstance(old, nn.Parameter)
+                    made[id(old)] = nn.Parameter(empty, trained) if is_parameter else empty
+                table[name] = made[id(old)]  # type: ignore[assignment]
 
 
 def _stage1(model: VLV, stage: Stage) -> Tensor:
