@@ -93,7 +93,7 @@ def _theirs(part: CausalLm, prefix: Tensor, tokens: int) -> list[list[int]]:
     with torch.inference_mode():
         rows = part.lm.generate(
             inputs_embeds=prefix, max_new_tokens=tokens, min_new_tokens=None, do_sample=False,
-            eos_token_id=-1, pad_token_id=0,
+            eos_token_id=part.vocab_size, pad_token_id=0,
         )  # fmt: skip
     return rows.tolist()
 

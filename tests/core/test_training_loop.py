@@ -220,6 +220,19 @@ def test_dropout_is_a_function_of_the_step(tmp_path: Path) -> None:
     assert 0 < sum(loss == 0 for loss in losses(tmp_path / "a")) < 12
 
 
+def test_denormals_are_flushed_while_it_trains_and_no_longer(tmp_path: Path) -> None:
+    smallest = torch.tensor([1e-40])
+    seen: list[float] = []
+
+    class Watching(ToyTask):
+        def loss(self, batch: Batch, *, step: int) -> tuple[Tensor, Tensor | float]:
+            seen.append(float(smallest * 1.0))
+            return super().loss(batch, step=step)
+
+    train(Watching(), options(steps=1), out=tmp_path)
+    assert seen == [0.0] and float(smallest * 1.0) > 0
+
+
 def test_prefetch_keeps_order_bounds_memory_and_raises_in_turn() -> None:
     built: list[int] = []
 

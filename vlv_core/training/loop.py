@@ -147,7 +147,8 @@ class Trainer:
         )
         self.board = Board(self.out / "tensorboard", resume_at=self.step, active=main)
         batches = prefetch(self._batch, self._jobs(), workers=self.options.workers)
-        with contextlib.closing(batches), contextlib.closing(self.board), StopRequest() as stop:
+        ends = contextlib.closing(batches), contextlib.closing(self.board)
+        with ends[0], ends[1], _no_denormals(), StopRequest() as stop:
             while self.step < steps and not self._stopping(stop):
                 self._update(batches)
                 self._report(progress=progress, strip=strip)

@@ -88,7 +88,7 @@ def run_stage(run: Run, number: int, *, resume: bool) -> Result:
     stage = run.stage(number)
     out = run.folder / f"stage{number}"
     dataset = open_dataset(stage.data, plugins=run.plugins, root=run.root)
-    run.model.to(run.accelerator.device)
+    _place(run, number)
     before = _reconstruction(run, dataset, number)
     quarantine = Quarantine(out / "quarantine.jsonl")
     task = TASKS[number](run.model, dataset, stage, quarantine=quarantine)
@@ -135,6 +135,14 @@ def load_stage1(run: Run) -> bool:
     return True
 
 
+def _place(run: Run, number: int) -> None:
+    """Put on the device what this stage computes with; the rest would only take memory there."""
+    draws = run.stage(number).strip_every or _moves_encoder(run, number)
+    idle = {1: "head", 2: "" if draws else "diffusion"}[number]
+    for name, module in run.model.parts():
+        module.to("cpu" if name == idle else run.accelerator.device)
+
+
 def _strip(run: Run, task: StageTask, out: Path) -> Strip | None:
     if not task.stage.strip_every or run.model.diffusion is None:
         return None
@@ -169,10 +177,15 @@ def _conclude(run: Run, task: StageTask, out: Path) -> None:
 
 def _reconstruction(run: Run, dataset: Dataset, number: int) -> float | None:
     """The denoising error before a stage 2 that trains what stage 1 trained."""
-    trained = {entry.partition(".")[0] for entry in run.stage(number).train}
-    if number == 1 or run.model.diffusion is None or not trained & {"encoder", "bottleneck"}:
+    if run.model.diffusion is None or not _moves_encoder(run, number):
         return None
     return denoising_error(run.model, dataset)
+
+
+def _moves_encoder(run: Run, number: int) -> bool:
+    """Whether this is a stage 2 that trains what stage 1 trained."""
+    trained = {entry.partition(".")[0] for entry in run.stage(number).train}
+    return number == 2 and bool(trained & {"encoder", "bottleneck"})
 
 
 def _compare(run: Run, dataset: Dataset, number: int, before: float | None) -> None:

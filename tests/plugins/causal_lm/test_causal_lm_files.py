@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.plugins.causal_lm.tiny import architecture, config, head, prefix
-from vlv_core import Source
+from vlv_core import Source, weights
 from vlv_core.errors import ConfigError, ModelError
 from vlv_core.specs import Near
 from vlv_plugins import _hub
@@ -87,6 +88,34 @@ def test_ties_hold_where_memory_is_left_out() -> None:
     assert all(parameter.is_meta for parameter in part.parameters())
     assert not any(buffer.is_meta for buffer in part.buffers())
     assert part.lm.lm_head.weight is part.lm.model.embed_tokens.weight
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed"), [("gemma3_text", {}), ("llama", {"lora_rank": 2}), ("qwen3", {})]
+)
+def test_a_saved_part_comes_back(kind: str, changed: dict[str, Any], tmp_path: Path) -> None:
+    from accelerate import init_empty_weights
+
+    part = head(kind, seed=3, **changed)
+    digest = weights.write(weights.distinct(part), tmp_path / "h", dtype=torch.float32)
+    with init_empty_weights(include_buffers=False):
+        other = build(config(kind, **changed), Near())
+    weights.assign(other.eval(), weights.read(tmp_path / "h", digest), part="head")
+    ids, mask = part.tokenize(["a red circle"])
+    with torch.no_grad():
+        losses = [each.loss(prefix(1), ids, mask) for each in (part, other)]
+    assert torch.equal(*losses)
+    assert other.lm.lm_head.weight is other.lm.model.embed_tokens.weight
+
+
+def test_costs_are_found_without_storage() -> None:
+    """As a dry run finds them: shapes alone go through loss and backward pass."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        part = build(config("qwen2", gradient_checkpointing=True), Near())
+        ids = torch.zeros(2, 7, dtype=torch.int64)
+        before = torch.zeros(2, 5, 32, requires_grad=True)
+        part.loss(before, ids, torch.ones(2, 7, dtype=torch.bool)).sum().backward()
+    assert before.grad is not None
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from vlv_core.config import convert
 from vlv_core.model_folder import load_part, read_manifest
+from vlv_core.plugins import load_plugins
 from vlv_core.specs import Near
 from vlv_plugins.mini import _condition, _diffusion
 from vlv_plugins.mini.pretrain import PretrainRecipe, pretrain
@@ -41,7 +42,7 @@ def test_both_halves_load_from_the_folder(trained: Path) -> None:
     config = recipe(steps=3).decoder
     for name, build in (("condition", _condition.build), ("diffusion", _diffusion.build)):
         part = build(config, Near())
-        load_part(part, trained / "decoder", name, manifest.entry(name))
+        load_part(part, trained / "decoder", name, manifest.entry(name), plugins=load_plugins())
     assert part.scale.shape == (4, 1, 1)
     assert not torch.equal(part.scale, torch.ones(4, 1, 1))
 
