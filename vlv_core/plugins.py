@@ -35,6 +35,7 @@ REFERENCES = (
     "diffusion",
     "complete",
     "pretrained",
+    "diffusion_pretrained",
     "open",
     "evaluate",
     "run",

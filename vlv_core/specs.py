@@ -131,6 +131,9 @@ class DecoderSpec(ComponentSpec):
 
     diffusion: str
     """`(config, near) -> nn.Module`"""
+    diffusion_pretrained: str | None = None
+    """the diffusion's own `(config) -> Source`, so that captioning does not fetch its weights;
+    None takes that of the condition"""
 
 
 @dataclass(frozen=True, kw_only=True)

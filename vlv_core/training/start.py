@@ -17,7 +17,7 @@ from vlv_core.origins import MODEL, Origin, load_pretrained
 from vlv_core.protocols import Dataset
 from vlv_core.recipe import Data, Part, Recipe
 from vlv_core.registry import Plugins
-from vlv_core.specs import Source, resolve
+from vlv_core.specs import ComponentSpec, DecoderSpec, Source, resolve
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def start_model(
         part, choice = recipe.parts()[role], choices[role]
         if part.weights:
             origin = _from_model(module, name, part, choice=choice, plugins=plugins, root=root)
-        elif choice.spec.pretrained:
-            source = _pinned(resolve(choice.spec.pretrained)(choice.config), part)
+        elif reference := _pretrained(choice.spec, name):
+            source = _pinned(resolve(reference)(choice.config), part)
             origin = load_pretrained(module, name, source, root=root)
         else:
             continue
@@ -87,6 +87,12 @@ def _choices(recipe: Recipe, *, plugins: Plugins, root: Path, offline: bool) -> 
         completed = resolve(choice.spec.complete)(choice.config, here)
         choices[role] = replace(choice, config=completed)
     return choices
+
+
+def _pretrained(spec: ComponentSpec, part: str) -> str | None:
+    """What names the source of a part's weights."""
+    own = spec.diffusion_pretrained if isinstance(spec, DecoderSpec) else None
+    return own if own and part == "diffusion" else spec.pretrained
 
 
 def _pinned(source: Source, part: Part) -> Source:

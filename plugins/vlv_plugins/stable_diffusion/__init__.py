@@ -44,6 +44,7 @@ def _spec(name: str, *, summary: str, config: type[Any], builder: str) -> Decode
         config=config,
         complete="vlv_plugins.stable_diffusion._complete:complete",
         pretrained="vlv_plugins.stable_diffusion.config:pretrained",
+        diffusion_pretrained="vlv_plugins.stable_diffusion.config:diffusion_pretrained",
         requires=("torch", "transformers", "diffusers"),
         extra="models",
     )

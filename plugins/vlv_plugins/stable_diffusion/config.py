@@ -69,17 +69,22 @@ def stems(stem: str, variant: str) -> tuple[str, str]:
 
 
 def pretrained(config: StableDiffusionConfig) -> Source:
-    """Weights and tokenizers, and of a repository nothing else."""
-    return Source(location=config.model, files=tuple(_weights_and_tokenizers(config)))
+    """Text encoders and tokenizers, which are all that captioning needs."""
+    weights = dict.fromkeys(numbered("text_encoder", config), TEXT_STEM)
+    folders = numbered("tokenizer", config)
+    tokenizers = [f"{folder}/{file}" for folder in folders for file in TOKENIZER_FILES]
+    return Source(location=config.model, files=(*_weights(weights, config), *tokenizers))
 
 
-def _weights_and_tokenizers(config: StableDiffusionConfig) -> Iterator[str]:
-    files = dict.fromkeys(numbered("text_encoder", config), TEXT_STEM)
-    files |= {config.denoiser: DIFFUSION_STEM, "vae": DIFFUSION_STEM}
-    for folder, name in files.items():
+def diffusion_pretrained(config: StableDiffusionConfig) -> Source:
+    """Denoiser and VAE."""
+    weights = dict.fromkeys((config.denoiser, "vae"), DIFFUSION_STEM)
+    return Source(location=config.model, files=tuple(_weights(weights, config)))
+
+
+def _weights(stems_by_folder: dict[str, str], config: StableDiffusionConfig) -> Iterator[str]:
+    for folder, name in stems_by_folder.items():
         stem = stems(name, config.variant)[0]
         yield f"{folder}/{stem}.safetensors"
         yield f"{folder}/{stem}-?????-of-?????.safetensors"
         yield f"{folder}/{stem}.safetensors.index.json"
-    for folder in numbered("tokenizer", config):
-        yield from (f"{folder}/{file}" for file in TOKENIZER_FILES)

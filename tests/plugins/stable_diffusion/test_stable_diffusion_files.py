@@ -31,6 +31,7 @@ from vlv_plugins.stable_diffusion.config import (
     StableDiffusion3Config,
     StableDiffusionConfig,
     StableDiffusionXlConfig,
+    diffusion_pretrained,
     pretrained,
 )
 
@@ -204,7 +205,8 @@ def test_special_tokens_come_from_the_file_that_counts(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("variant", ["", "fp16"])
 def test_only_what_is_needed_is_fetched(config: Any, variant: str) -> None:
-    source = pretrained(replace(config, variant=variant))
+    config = replace(config, variant=variant)
+    halves = [pretrained(config), diffusion_pretrained(config)]
     middle = f".{variant}" if variant else ""
     wanted = [f"text_encoder/model{middle}.safetensors", "tokenizer/merges.txt"]
     wanted.append(f"{config.denoiser}/diffusion_pytorch_model{middle}-00001-of-00002.safetensors")
@@ -219,9 +221,10 @@ def test_only_what_is_needed_is_fetched(config: Any, variant: str) -> None:
     ]
 
     def fetched(name: str) -> bool:
-        return any(fnmatch(name, pattern) for pattern in source.files)
+        return any(fnmatch(name, pattern) for half in halves for pattern in half.files)
 
-    assert source.location == config.model
+    assert {half.location for half in halves} == {config.model}
+    assert not any(fnmatch(wanted[2], pattern) for pattern in halves[0].files)
     assert all(map(fetched, wanted)) and not any(map(fetched, unwanted))
     assert fetched(f"text_encoder_2/model{middle}.safetensors") is (config.text_encoders == 2)
 
