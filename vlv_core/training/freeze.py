@@ -108,7 +108,7 @@ def is_frozen(*modules: Any) -> bool:
 def _learnable(model: VLV) -> dict[str, set[str]]:
     """Parts that say so -> the full names of the parameters that they mean to learn."""
     return {
-        part: {f"{part}.{name}" for name in module.learnable()}
+        part: {f"{part}.{name}" for name in module.learnable()}  # type: ignore[operator]
         for part, module in model.parts()
         if hasattr(module, "learnable")
     }

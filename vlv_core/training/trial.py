@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 from vlv_core.errors import ConfigError
 from vlv_core.recipe import Data, Recipe, Stage
@@ -32,7 +33,8 @@ def trial(
         if f"{name}.batch" not in kept and stage.batch > BATCH:
             said.append(f"{name}: batch {BATCH} instead of {stage.batch} (--set {name}.batch=N)")
             small = replace(small, batch=BATCH, accumulate=1)
-        recipe = replace(recipe, **{name: small})
+        changes: dict[str, Any] = {name: small}
+        recipe = replace(recipe, **changes)
     return recipe, said
 
 
