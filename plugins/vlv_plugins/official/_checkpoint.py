@@ -53,12 +53,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     file = _find(path) if path.is_dir() else path
     if file.name.endswith(INDEX):
         shards = sorted(set(read_json(file)["weight_map"].values()))
-        loaded: dict[str, Any] = {}
+        whole: dict[str, Any] = {}
         for shard in shards:
-            loaded |= _load(contained(file.parent, shard))
-    else:
-        loaded = _load(file)
-    return _plain(file, loaded)
+            whole |= _load(contained(file.parent, shard))
+        return _plain(file, whole)
+    return _plain(file, _load(file))
 
 
 def _plain(file: Path, loaded: Mapping[str, Any]) -> Checkpoint:

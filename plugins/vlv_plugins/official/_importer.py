@@ -64,8 +64,12 @@ def import_checkpoint(request: Request, *, plugins: Plugins) -> Report:
     checkpoint = read_checkpoint(request.checkpoint)
     layout = sort(checkpoint.tensors)
     choices = _choices(layout, request.locations, plugins=plugins)
-    published = {role: _published(role, choices) for role in OPTIONS if role in choices}
-    diffusion, note = _wants_diffusion(request.diffusion, layout, choices["decoder"])
+    # A language model may be larger than what the system keeps for temporary files.
+    scratch = request.out.resolve().parent
+    published = {
+        role: _published(role, choices, scratch=scratch) for role in OPTIONS if role in choices
+    }
+    diffusion, note = _wants_diffusion(request.diffusion, layout, published["decoder"])
     parts = build(choices, view_size=request.view_size, diffusion=diffusion)
     told = {}
     for part, module in parts.items():
@@ -130,16 +134,16 @@ def _fitted(config: Any) -> Any:
     return config
 
 
-def _published(role: str, choices: Mapping[str, Choice]) -> Published:
+def _published(role: str, choices: Mapping[str, Choice], *, scratch: Path) -> Published:
     part = "condition" if role == "decoder" else role
-    return Published(choices[role], part, local, OPTIONS[role])
+    return Published(choices[role], part, local, OPTIONS[role], scratch)
 
 
 def _wants_diffusion(
-    asked: bool | None, layout: Layout, decoder: Choice
+    asked: bool | None, layout: Layout, decoder: Published
 ) -> tuple[bool, str | None]:
     """Whether to write the diffusion; if not, its keys are unused, for the reason that is told."""
-    published = Published(decoder, "diffusion", local, OPTIONS["decoder"])
+    published = replace(decoder, part="diffusion")
     absent = [
         piece
         for file, piece in FILES["diffusion"].items()
@@ -154,7 +158,7 @@ def _wants_diffusion(
             f"the weights of {' and '.join(absent)}; the model captions, but draws nothing"
         )
     for piece in ("unet", "vae"):
-        layout.drop(piece, "the diffusion was left out")  # type: ignore[arg-type]
+        layout.drop(piece, "the diffusion was left out")
     return False, reason
 
 

@@ -150,7 +150,7 @@ def _check(layout: Layout) -> None:
     for name in ("phi", "connector"):
         if layout.stage == 1 and name == "connector":
             continue
-        _check_mlp(layout.piece(name), name)  # type: ignore[arg-type]
+        _check_mlp(layout.piece(name), name)
 
 
 def _check_mlp(tensors: Mapping[str, Tensor], piece: str) -> None:

@@ -148,7 +148,8 @@ def _is_new(
 
 
 def _load(module: Any, files: Mapping[str, Mapping[str, Tensor]], published: Published) -> set[str]:
-    with TemporaryDirectory(prefix="vlv-import-") as scratch:
+    published.scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".vlv-import-", dir=published.scratch) as scratch:
         folder = Path(scratch)
         small = published.small_files()
         if small is not None:

@@ -50,6 +50,8 @@ class Published:
     here: Callable[[Source], Path]
     option: str
     """of the command, for hints"""
+    scratch: Path
+    """where folders of weights may stand for a while"""
     _cache: dict[Piece, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
