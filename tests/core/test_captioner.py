@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.core import tiny_folder
 from vlv_core import Encoded
 from vlv_core.captioner import Captioner
 from vlv_core.compose import choose, compose
@@ -16,14 +17,9 @@ from vlv_core.specs import View
 from vlv_core.torch_backend import TorchBackend, pick_device, pick_dtype
 
 OPTIONS = {
-    "encoder": ("mini-vit", {"width": 16, "depth": 1, "heads": 2}),
+    **tiny_folder.OPTIONS,
     "bottleneck": ("query", {"num_queries": 6, "depth": 2, "heads": 2}),
-    "decoder": (
-        "mini-t2i",
-        {"text_width": 16, "text_heads": 2, "vae_width": 16, "width": 24, "depth": 1, "heads": 2},
-    ),
-    "connector": ("mlp", {}),
-    "head": ("mini-lm", {"width": 16, "depth": 1, "heads": 2, "hidden": 24, "max_length": 40}),
+    "head": ("mini-lm", {**tiny_folder.OPTIONS["head"][1], "max_length": 40}),
 }
 TEN = GenerationOptions(max_new_tokens=10, stop_on_repetition=False)
 

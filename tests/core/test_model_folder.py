@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.core.tiny_folder import OPTIONS
 from vlv_core.compose import Choice, choose, compose
 from vlv_core.errors import ConfigError, ModelError, PluginError
 from vlv_core.loading import find_model, load
@@ -17,17 +18,6 @@ from vlv_core.model_folder import load_model, save_model
 from vlv_core.plugins import load_plugins
 from vlv_core.registry import Plugins
 from vlv_core.specs import View
-
-OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "encoder": ("mini-vit", {"width": 16, "depth": 1, "heads": 2}),
-    "bottleneck": ("query", {"num_queries": 4, "depth": 1, "heads": 2}),
-    "decoder": (
-        "mini-t2i",
-        {"text_width": 16, "text_heads": 2, "vae_width": 16, "width": 24, "depth": 1, "heads": 2},
-    ),
-    "connector": ("mlp", {}),
-    "head": ("mini-lm", {"width": 16, "depth": 1, "heads": 2, "hidden": 24, "max_length": 40}),
-}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from vlv_core.specs import Near, resolve
 Tensors = tuple[Tensor, ...]
 
 
-class Conformance:
+class Conformance(ABC):
     """What every component must do. Subclass one of the roles below, not this."""
 
     spec: ClassVar[Any]
@@ -31,16 +32,16 @@ class Conformance:
     sizes: ClassVar[tuple[str, ...]] = ()
     """attributes that must be plain integers above 0"""
 
-    def prepare(self, part: Any) -> None:
+    def prepare(self, part: Any) -> None:  # noqa: B027 - most need nothing
         """Give a fresh part what is not in its weights, such as a tokenizer."""
 
+    @abstractmethod
     def inputs(self, part: Any) -> Tensors:
         """Tensors that `outputs` takes, batch first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outputs(self, part: Any, *inputs: Tensor) -> Tensors:
         """All that the part makes of them, batch first."""
-        raise NotImplementedError
 
     def reference(self) -> str:
         return self.spec.build

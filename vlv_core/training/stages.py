@@ -6,6 +6,7 @@ Stage 2: captions; the head's likelihood teaches connector and head, and by reci
 Shape legend: B batch, S view edge, N tokens, R noises a picture, L caption length.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from vlv_core.training.shares import Shares
 from vlv_core.training.task import Batch
 
 
-class StageTask:
+class StageTask(ABC):
     """What both stages share: order, quarantine, frozen passes and their caches."""
 
     number: int
@@ -61,8 +62,9 @@ class StageTask:
             tensors |= frozen.collate(found.views, digests)
         return Batch(found.keys, tensors)
 
+    @abstractmethod
     def loss(self, batch: Batch, *, step: int) -> tuple[Tensor, Tensor | float]:
-        raise NotImplementedError
+        """The sum over the batch, and what it is a sum of."""
 
     def open_caches(self, folder: Path, *, config: str) -> list[str]:
         """Caches as the recipe wants them, on the device where the model is; what to tell the user.
@@ -97,11 +99,13 @@ class StageTask:
         half = self.stage.dtype == "bfloat16"
         return torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=half)
 
+    @abstractmethod
     def _targets(self, found: Readable, *, step: int) -> dict[str, Tensor]:
-        raise NotImplementedError
+        """What the loss compares with, and pixels for an encoder that trains."""
 
+    @abstractmethod
     def _passes(self) -> list[FrozenPass]:
-        raise NotImplementedError
+        """What frozen parts compute, and caches may remember."""
 
     def _run_passes(self, tensors: dict[str, Tensor], *, step: int) -> dict[str, Tensor]:
         self.shares.begin(step)

