@@ -59,7 +59,10 @@ def one_file(folder: Path, *names: str) -> Path:
 
 
 def _package_folder(name: str) -> Path:
-    spec = find_spec(name)
+    try:
+        spec = find_spec(name)
+    except (ModuleNotFoundError, ValueError):  # an absent parent, or no name at all
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtra(f"the package {name!r}", extra=_SUPPLIERS.get(name, "models"))
     return Path(next(iter(spec.submodule_search_locations)))
@@ -68,7 +71,7 @@ def _package_folder(name: str) -> Path:
 def _download(source: Source, *, offline: bool) -> Fetched:
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
     except ModuleNotFoundError as error:
         raise MissingExtra("huggingface_hub", extra="models") from error
     wanted = ", ".join(source.files) or "all files"
@@ -86,7 +89,12 @@ def _download(source: Source, *, offline: bool) -> Fetched:
             + (CACHED_ONLY if offline else "the hub was not reached or HF_HUB_OFFLINE is set"),
             hint="fetch it once while online, or name a local folder that holds these files",
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except HFValidationError as error:
+        raise ModelError(
+            f"{source.location!r} is no folder here, and no repository id: {_first_line(error)}",
+            hint="name the folder that holds the weights, or the repository",
+        ) from error
+    except Exception as error:  # its transports (requests, httpx, xet) share no class of errors
         raise DataError(
             f"{named} ({wanted}) could not be fetched: {_first_line(error)}",
             hint="check the name and the revision; gated repositories need HF_TOKEN",

@@ -56,18 +56,25 @@ def load_pretrained(module: Any, part: str, source: Source, *, root: Path) -> Or
 def check_source(source: Source, digest: str, folder: Path, *, part: str) -> None:
     """Raises ModelError if the files of a fetched source are others than when it was saved."""
     if digest_of(folder, source.files) != digest:
+        there = ", ".join(_matching(folder, source.files))
         raise ModelError(
-            f"{part}: the files of {source.location!r} are not those that this model was made from",
-            hint="install the version, or fetch the revision, that model.toml names",
+            f"{part}: the files of {source.location!r} are not those that this model was made from;"
+            f" of {', '.join(source.files) or 'all files'} '{folder}' has {there or 'none'}",
+            hint="fetch them while online, or install the version, that model.toml names",
         )
 
 
 def digest_of(folder: Path, patterns: Iterable[str]) -> str:
     """sha256 over names and contents of the files that match, links followed."""
     whole = sha256()
-    wanted = tuple(patterns) or ("*",)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if any(fnmatch(name, pattern) for pattern in wanted):
-            whole.update(f"{name}\0{sha256_of(path)}\n".encode())
+    for name in _matching(folder, patterns):
+        whole.update(f"{name}\0{sha256_of(folder / name)}\n".encode())
     return whole.hexdigest()
+
+
+def _matching(folder: Path, patterns: Iterable[str]) -> list[str]:
+    """Names of the files that match, in the order of their paths."""
+    wanted = tuple(patterns) or ("*",)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in wanted)]

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from tests.core.training_parts import write_recipe
 from vlv_core.cli import app
 from vlv_core.console import run
+from vlv_core.errors import ConfigError
 from vlv_core.model import VLV
 from vlv_core.model_folder import load_model, read_manifest
 from vlv_core.plugins import load_plugins
@@ -41,6 +42,12 @@ def trained(*args: str) -> str:
     result = vlv(*args)
     assert result.exception is None, result.output
     return result.output
+
+
+def vlv_raising(*args: str) -> None:
+    error = vlv(*args).exception
+    assert error is not None
+    raise error
 
 
 def model_of(folder: Path) -> VLV:
@@ -112,6 +119,20 @@ def test_a_used_folder_needs_resume_and_the_same_recipe(here: Path) -> None:
     trained("--stage", "1", "--resume", "--set", "stage1.log_every=3")
     result = vlv("--stage", "1", "--resume", "--set", "stage1.lr=1e-3")
     assert "stage1.lr: 0.01 there, 0.001 here" in str(result.exception)
+
+
+def test_a_run_that_began_with_other_weights_is_refused(here: Path) -> None:
+    """Frozen parts are not in checkpoints: a trial's stage 1 has learnt beside random ones."""
+    trained("-o", "first")
+    weights = ["--set", "decoder.weights='first/model'"]
+    trained("--random-weights", "--stage", "1", *weights)
+    wanted = r"belongs to another recipe: first_weights\.condition: None there, '[0-9a-f]{16}' here"
+    for again in (["--stage", "2"], ["--resume"]):
+        with pytest.raises(ConfigError, match=wanted):
+            vlv_raising(*weights, *again)
+    trained(*weights, "-o", "second", "--stage", "1")
+    trained("-o", "first", "--resume", "--set", "stage2.checkpoint_every=2")
+    trained(*weights, "-o", "second", "--stage", "2")
 
 
 def test_dry_run_tells_and_leaves_nothing(here: Path) -> None:

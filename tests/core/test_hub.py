@@ -20,15 +20,22 @@ def test_a_package_is_its_folder() -> None:
     assert (fetched.folder / "hub.py").is_file()
 
 
-def test_an_absent_package_names_its_extra() -> None:
-    with pytest.raises(MissingExtra, match="the package 'nothing_like_it' is not installed"):
-        fetch(Source("package:nothing_like_it"), root=Path())
+@pytest.mark.parametrize("name", ["nothing_like_it", "nothing.like.it", "vlv_core.hub", ""])
+def test_an_absent_package_names_its_extra(name: str) -> None:
+    with pytest.raises(MissingExtra, match=f"the package '{name}' is not installed"):
+        fetch(Source(f"package:{name}"), root=Path())
 
 
 @pytest.mark.parametrize("location", ["./nowhere", "/nowhere", "nowhere", "a/b/c"])
 def test_what_is_neither_folder_nor_repository_is_refused(location: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is no folder here, and no repository id such as"):
         fetch(Source(location), root=tmp_path)
+
+
+@pytest.mark.parametrize("location", ["owner/na me", "owner/..", "a--b/c", "owner/"])
+def test_what_no_repository_can_be_called_is_refused(location: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is no folder here, and no repository id: "):
+        fetch(Source(location), root=tmp_path, offline=True)
 
 
 def test_offline_names_repository_files_and_reason(
@@ -58,11 +65,14 @@ def test_what_is_cached_is_found_offline(tmp_path: Path, monkeypatch: pytest.Mon
     assert one_file(fetched.folder, "config.json").read_text() == "{}"
 
 
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
 def test_a_refused_download_says_what_the_hub_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of whatever class: a broken connection is no OSError by every transport."""
+
     def refuse(*args: object, **kwargs: object) -> str:
-        raise OSError("401 Client Error\nlong story")
+        raise kind("401 Client Error\nlong story")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(DataError, match=r"could not be fetched: 401 Client Error$"):

@@ -113,6 +113,19 @@ def test_other_files_in_the_source_are_refused(
         load_model(out, plugins=plugins)
 
 
+def test_files_that_the_source_has_no_more_are_told(
+    model: VLV, choices: dict[str, Choice], plugins: Plugins, package: Path, tmp_path: Path
+) -> None:
+    """A cache that a caption filled lacks what only drawing reads."""
+    origin = load_pretrained(model.connector, "connector", SOURCE, root=tmp_path)
+    out = tmp_path / "m"
+    save_model(model, out, choices=choices, name="m", origins={"connector": origin})
+    (package / "w.safetensors").unlink()
+    wanted = r"was made from; of \*\.safetensors '.*/vlv_test_weights' has none"
+    with pytest.raises(ModelError, match=wanted):
+        load_model(out, plugins=plugins)
+
+
 def test_a_local_folder_is_copied_for_another_machine_lacks_it(
     model: VLV, choices: dict[str, Choice], package: Path, tmp_path: Path
 ) -> None:

@@ -16,15 +16,18 @@ SEED = 0x5EED
 
 
 @torch.no_grad()
-def denoising_error(model: VLV, dataset: Dataset, *, samples: int = SAMPLES) -> float:
+def denoising_error(
+    model: VLV, dataset: Dataset, *, samples: int = SAMPLES, rows: int = BATCH * DRAWS
+) -> float:
     """Mean stage-1 loss over the first readable pictures, at DRAWS evenly spaced times each.
 
-    Leaves every part in eval mode. Raises DataError if no picture can be read.
+    At most `rows` latents, but all draws of one picture, are denoised at once. Leaves every part in
+    eval mode. Raises DataError if no picture can be read.
     """
     model.eval()
-    total, count = 0.0, 0
-    for start in range(0, min(samples, len(dataset)), BATCH):
-        views = _views(model, dataset, range(start, min(start + BATCH, samples, len(dataset))))
+    total, count, batch = 0.0, 0, max(1, rows // DRAWS)
+    for start in range(0, min(samples, len(dataset)), batch):
+        views = _views(model, dataset, range(start, min(start + batch, samples, len(dataset))))
         if len(views):
             total += _error(model, views, first=start)
             count += len(views)

@@ -30,7 +30,7 @@ from vlv_core.training.charts import draw_curve
 from vlv_core.training.freeze import select
 from vlv_core.training.log import read
 from vlv_core.training.loop import Result, Strip, train
-from vlv_core.training.measure import denoising_error
+from vlv_core.training.measure import SAMPLES, denoising_error
 from vlv_core.training.stages import Stage1Task, Stage2Task, StageTask
 from vlv_core.training.start import Start, open_dataset
 from vlv_core.training.strip import draw_strip, readable, strip_rows
@@ -75,11 +75,14 @@ class Run:
             self.say(line)
 
     def identity(self, number: int) -> dict[str, Any]:
-        """What decides the weights of this stage: all of the recipe but its name, later stages."""
+        """What decides the weights of this stage: all of the recipe but its name and later stages,
+        and the weights it starts from: a branch moves, a folder changes, a trial has random ones.
+        """
         table = to_dict(self.recipe)
         if number == 1:
             table.pop("stage2", None)
         table.pop("name")
+        table["first_weights"] = {part: o.sha256[:16] for part, o in self.start.origins.items()}
         return dict(_flat(table))
 
 
@@ -179,7 +182,14 @@ def _reconstruction(run: Run, dataset: Dataset, number: int) -> float | None:
     """The denoising error before a stage 2 that trains what stage 1 trained."""
     if run.model.diffusion is None or not _moves_encoder(run, number):
         return None
-    return denoising_error(run.model, dataset)
+    return _denoising_error(run, dataset, number)
+
+
+def _denoising_error(run: Run, dataset: Dataset, number: int) -> float:
+    """On no more pictures than the stage sees, and no more at once than it trains on."""
+    stage = run.stage(number)
+    seen, rows = stage.steps * stage.batch, stage.batch // stage.accumulate
+    return denoising_error(run.model, dataset, samples=min(seen, SAMPLES), rows=rows)
 
 
 def _moves_encoder(run: Run, number: int) -> bool:
@@ -191,7 +201,7 @@ def _moves_encoder(run: Run, number: int) -> bool:
 def _compare(run: Run, dataset: Dataset, number: int, before: float | None) -> None:
     if before is None:
         return
-    after = denoising_error(run.model, dataset)
+    after = _denoising_error(run, dataset, number)
     run.tell(
         f"reconstruction: denoising error {before:.5f} before stage 2, {after:.5f} after it "
         f"({after / before - 1:+.1%})"
