@@ -16,10 +16,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 
 from vlv_core.errors import ConfigError, ModelError, nearest
-from vlv_core.files import contained
 from vlv_core.hub import one_file
 
 END_OF_TEXT = "<|endoftext|>"
+AGAIN = "fetch or copy the model again"
 
 
 def presets(package: str) -> list[str]:
@@ -41,11 +41,14 @@ def preset(package: str, name: str) -> dict[str, Any] | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises ModelError with the file's name if it is missing or is not JSON."""
+    """Raises ModelError with the file's name if it is missing or is not a JSON object."""
     try:
-        return json.loads(one_file(path.parent, path.name).read_text(encoding="utf-8"))
+        table = json.loads(one_file(path.parent, path.name).read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} is not JSON: {error}") from error
+        raise ModelError(f"{path} is not JSON: {error}", hint=AGAIN) from error
+    if not isinstance(table, dict):
+        raise ModelError(f"{path} holds no JSON object, but {table!r:.40}", hint=AGAIN)
+    return table
 
 
 def read_weights(folder: Path, *stems: str) -> dict[str, Tensor]:
@@ -58,10 +61,8 @@ def read_weights(folder: Path, *stems: str) -> dict[str, Tensor]:
     found = one_file(folder, *names)
     if found.suffix == ".safetensors":
         return _read_file(found)
-    shards = sorted(set(read_json(found)["weight_map"].values()))
     tensors: dict[str, Tensor] = {}
-    for shard in shards:
-        contained(folder, shard)
+    for shard in _shards(found):
         tensors |= _read_file(one_file(folder, shard))
     return tensors
 
@@ -134,11 +135,29 @@ def _byte_symbols() -> list[str]:
     return [chr(b) if b in plain else chr(256 + others.index(b)) for b in range(256)]
 
 
+def _shards(index: Path) -> list[str]:
+    """Names of the files that an index lists.
+
+    They are plain names, and that is all that is checked: the hub's cache holds every file as a
+    link to a place outside the folder.
+    """
+    table = read_json(index).get("weight_map")
+    if not isinstance(table, dict):
+        raise ModelError(f"{index} has no 'weight_map', so it lists no files", hint=AGAIN)
+    shards = sorted(set(table.values()))
+    if strange := [shard for shard in shards if Path(shard).name != shard]:
+        raise ModelError(
+            f"{index} lists {strange[0]!r}, which would lie outside its folder",
+            hint="do not trust this folder",
+        )
+    return shards
+
+
 def _read_file(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ModelError(f"{path} is no safetensors file: {error}") from error
+        raise ModelError(f"{path} is no safetensors file: {error}", hint=AGAIN) from error
 
 
 def _some(names: list[str]) -> str:

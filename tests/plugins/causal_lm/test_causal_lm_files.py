@@ -63,6 +63,38 @@ def test_weights_equal_the_librarys(kind: str, options: dict[str, Any], tmp_path
         )
 
 
+def test_shards_are_read_in_the_layout_of_the_hubs_cache(tmp_path: Path) -> None:
+    """There every file of a snapshot is a link out of its folder."""
+    snapshot, blobs = tmp_path / "snapshots/0123", tmp_path / "blobs"
+    snapshot.mkdir(parents=True)
+    saved = published(snapshot, "llama", max_shard_size="20KB")
+    blobs.mkdir()
+    for number, path in enumerate(sorted(snapshot.iterdir())):
+        path.rename(blobs / str(number))
+        path.symlink_to(f"../../blobs/{number}")
+    part = head("llama")
+    part.load_pretrained(snapshot)
+    for name, tensor in saved.state_dict().items():
+        assert torch.equal(part.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("index", "wanted"),
+    [
+        ('{"weight_map": {"a": "../a.safetensors"}}', r"lists '\.\./a\.safetensors', which would"),
+        ('{"weight_map": {"a": "/a.safetensors"}}', r"lists '/a\.safetensors', which would lie ou"),
+        ('{"weight_map": {"a": "b.safetensors"}}', r"has no file 'b\.safetensors'"),
+        ("{}", "has no 'weight_map', so it lists no files"),
+        ("[]", r"holds no JSON object, but \[\]"),
+        ("{", "is not JSON"),
+    ],
+)
+def test_an_index_that_makes_no_sense_is_refused(index: str, wanted: str, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ModelError, match=wanted):
+        _hub.read_weights(tmp_path, "model")
+
+
 def test_half_precision_files_become_float32(tmp_path: Path) -> None:
     published(tmp_path).lm.to(torch.bfloat16).save_pretrained(tmp_path)
     part = head("qwen2")
