@@ -5,7 +5,7 @@ transformers' conversion script, `convert_florence2_original_pytorch_to_hf.py`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -13,6 +13,8 @@ VISION = ("vision_tower.", "multi_modal_projector.")
 """beginnings of the names of the vision tower and its projection"""
 LANGUAGE = "language_model."
 """beginning of the names of the multimodal encoder and decoder"""
+SHARED = f"{LANGUAGE}shared.weight"
+"""the table of words, which three modules share"""
 PROJECTION = "image_projection"
 """the original's bare matrix (in, out); a linear layer's weight is (out, in)"""
 
@@ -32,6 +34,12 @@ _RULES = tuple(
         (r"\.ffn\.norm\.", ".norm2."),
         (r"\.ffn\.fn\.net\.", ".ffn."),
     )
+)
+
+_TABLES = (
+    SHARED,
+    f"{LANGUAGE}encoder.embed_tokens.weight",
+    f"{LANGUAGE}decoder.embed_tokens.weight",
 )
 
 _UNUSED = (
@@ -61,21 +69,15 @@ def to_native(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         new = native_name(name)
         if unused(new) is None:
             native[new] = tensor.T if name.endswith(PROJECTION) else tensor
-    shared = f"{LANGUAGE}shared.weight"
-    if (
-        not any(name in native for name in _embeddings())
-        and (table := _output(tensors)) is not None
-    ):
-        # Tied weights are stored once, and writers differ in the name that they keep.
-        native[shared] = table
+    if (table := only_table(tensors)) is not None:
+        native[SHARED] = tensors[table]
     return native
 
 
-def _embeddings() -> tuple[str, ...]:
-    owners = ("shared", "encoder.embed_tokens", "decoder.embed_tokens")
-    return tuple(f"{LANGUAGE}{owner}.weight" for owner in owners)
+def only_table(names: Iterable[str]) -> str | None:
+    """The output layer's name, of either naming, where it stands for the table of words.
 
-
-def _output(tensors: Mapping[str, Tensor]) -> Tensor | None:
-    named = {native_name(name): tensor for name, tensor in tensors.items()}
-    return named.get("lm_head.weight")
+    Both are one tensor; safetensors holds it once, and writers differ in the name that they keep.
+    """
+    named = {native_name(name): name for name in names}
+    return None if any(name in named for name in _TABLES) else named.get("lm_head.weight")

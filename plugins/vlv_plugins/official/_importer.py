@@ -155,7 +155,7 @@ def _wants_diffusion(
     if asked is None:
         reason = (
             f"the diffusion was left out: neither the checkpoint nor {published.location!r} has "
-            f"the weights of {' and '.join(absent)}; the model captions, but draws nothing"
+            f"the weights of {' and '.join(absent)}, without which no picture can be drawn"
         )
     for piece in ("unet", "vae"):
         layout.drop(piece, "the diffusion was left out")

@@ -20,14 +20,25 @@ from typing import Literal
 from torch import Tensor
 
 from vlv_core.errors import ModelError
-from vlv_plugins._florence_names import LANGUAGE, PROJECTION, VISION, native_name, unused
+from vlv_plugins._florence_names import (
+    LANGUAGE,
+    PROJECTION,
+    SHARED,
+    VISION,
+    native_name,
+    only_table,
+    unused,
+)
 
 QUERIES = "query_embed"
+FLORENCE = "model."
 LM = "qwen2_model."
 _EMBEDDINGS = re.compile(r"^(.*?)model\.embed_tokens\.weight$")
 _PSI = re.compile(r"^(.*?)mlp\.layers\.\d+\.(?:weight|bias)$")
 _STRANGER = "it belongs to no part of the official layout"
 _POSITIONS = "the numbers of positions, which are no weights"
+_FREQUENCIES = "rotary_emb.inv_freq"
+"""of rotary positions, which older versions of the library store"""
 
 Piece = Literal[
     "vision", "language", "queries", "phi", "text_encoder", "unet", "vae", "connector", "llm"
@@ -64,9 +75,13 @@ class Layout:
 def sort(tensors: Mapping[str, Tensor]) -> Layout:
     """Raises ModelError if it is not the release's layout."""
     body, psi, llm = _prefixes(tensors)
+    florence = f"{body}{FLORENCE}"
+    table = only_table(key.removeprefix(florence) for key in tensors if key.startswith(florence))
     layout = Layout()
     for key, tensor in tensors.items():
         found = _sort_one(key, body=body, psi=psi, llm=llm)
+        if table is not None and key == f"{florence}{table}":
+            found = ("language", SHARED)
         if isinstance(found, str):
             layout.unused[key] = found
             continue
@@ -80,12 +95,14 @@ def sort(tensors: Mapping[str, Tensor]) -> Layout:
 def _sort_one(key: str, *, body: str, psi: str | None, llm: str | None) -> Sorted | str:
     """Where a key belongs, or why it is unused."""
     if llm is not None and key.startswith(llm):
-        return "llm", key.removeprefix(llm)
+        return _POSITIONS if key.endswith(_FREQUENCIES) else ("llm", key.removeprefix(llm))
     if psi is not None and key.startswith(f"{psi}mlp.layers."):
         return "connector", key.removeprefix(f"{psi}mlp.")
     if not key.startswith(body):
         return _STRANGER
     name = key.removeprefix(body)
+    if name == QUERIES:
+        return "queries", "queries"
     for start, place in _BODY.items():
         if name.startswith(start):
             return place(name.removeprefix(start))
@@ -106,8 +123,7 @@ def _text_encoder(name: str) -> Sorted | str:
 
 
 _BODY: Mapping[str, Callable[[str], Sorted | str]] = {
-    "model.": _florence,
-    QUERIES: lambda name: ("queries", "queries"),
+    FLORENCE: _florence,
     "language_proj.": lambda name: ("phi", f"phi.{name}"),
     "text_encoder.": _text_encoder,
     "unet.": lambda name: ("unet", name),

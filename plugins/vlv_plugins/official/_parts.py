@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -26,6 +25,12 @@ from vlv_plugins.official._sources import FILES, Published, lacking
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".gguf")
 OWN = {"bottleneck": ("queries", "phi"), "connector": ("connector",)}
 """part -> pieces that no published model has, named as in the part's own state dict"""
+WIDTHS = {
+    "bottleneck": "queries are as wide as the language model of --florence2, and phi ends in the "
+    "width of --stable-diffusion's text encoder",
+    "connector": "psi goes from the width of --stable-diffusion's text encoder to that of --llm",
+}
+"""part -> what its own pieces must agree with"""
 
 
 @dataclass
@@ -54,7 +59,7 @@ def build(
         built[part] = resolve(choice.spec.build)(choice.config, near)
         return built[part]
 
-    with init_empty_weights(include_buffers=False):
+    with weights.skeleton():
         encoder, condition = make("encoder", "encoder"), make("decoder", "condition")
         near = replace(
             near,
@@ -93,7 +98,10 @@ def fill(
         names |= _read(part, module, layout, published, told)
     for piece in OWN.get(part, ()):
         tensors = {n: t.float() for n, t in layout.piece(piece).items()}  # type: ignore[arg-type]
-        weights.assign(module, tensors, part=part, partly=True)
+        try:
+            weights.assign(module, tensors, part=part, partly=True)
+        except ModelError as error:
+            raise ModelError(error.message, hint=WIDTHS[part]) from error
         names |= set(tensors)
         told.from_checkpoint += len(tensors)
     if missing := sorted(set(weights.distinct(module)) - names):
@@ -117,8 +125,9 @@ def _read(part: str, module: Any, layout: Layout, published: Published, told: Fi
         if more is None:
             raise ModelError(
                 f"{part}: {error.message}",
-                hint=f"{published.option} must be the model that the checkpoint was trained from; "
-                "weights that the checkpoint lacks are taken from that folder if it has them",
+                hint=f"{published.option} must be the model that the checkpoint was trained from, "
+                "with its configuration and tokenizer; weights that the checkpoint lacks are taken "
+                "from that folder if it has them",
             ) from error
     return _load(module, more, published)
 
@@ -158,7 +167,12 @@ def _load(module: Any, files: Mapping[str, Mapping[str, Tensor]], published: Pub
             target = folder / f"{file}.safetensors"
             target.parent.mkdir(parents=True, exist_ok=True)
             save_file(_apart(tensors), target)
-        return set(module.load_pretrained(folder))
+        try:
+            return set(module.load_pretrained(folder))
+        except ModelError as error:
+            # The scratch folder is nobody's: what it lacks, the published one lacks.
+            said = error.message.replace(str(folder), published.location)
+            raise ModelError(said, hint=error.hint) from error
 
 
 def _link(source: Path, folder: Path) -> None:

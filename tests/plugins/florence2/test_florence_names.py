@@ -7,7 +7,7 @@ import torch
 
 from tests.plugins.florence2.tiny_florence import original_state, tiny_model
 from tests.source import ROOT
-from vlv_plugins._florence_names import native_name, to_native, unused
+from vlv_plugins._florence_names import native_name, only_table, to_native, unused
 
 
 def test_original_names_become_native_ones() -> None:
@@ -76,6 +76,14 @@ def test_what_is_unused_has_its_reason(name: str) -> None:
 def test_a_shared_table_stored_as_the_output_layer_is_found() -> None:
     table = torch.randn(4, 3)
     assert torch.equal(to_native({"lm_head.weight": table})["language_model.shared.weight"], table)
+
+
+@pytest.mark.parametrize("table", ["shared", "encoder.embed_tokens", "decoder.embed_tokens"])
+def test_the_output_layer_stands_for_a_table_only_where_there_is_none(table: str) -> None:
+    output = "language_model.lm_head.weight"
+    assert only_table([output, "image_projection"]) == output
+    assert only_table([output, f"language_model.model.{table}.weight"]) is None
+    assert only_table(["image_projection"]) is None
 
 
 def test_an_output_layer_beside_the_shared_table_is_left_out() -> None:

@@ -1,6 +1,7 @@
 """Which checkpoints are imported, what is taken from elsewhere, and what is refused."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -117,12 +118,45 @@ def test_a_tied_table_is_not_undone_by_the_folders(
     assert torch.equal(tables[0], release.lm.model.embed_tokens.weight)
 
 
+def test_tied_tables_that_the_file_holds_once(release: Release, put: Any, tmp_path: Path) -> None:
+    """Under the first of their names, as safetensors saves a model: that of the output layers.
+
+    Florence-2's folder has another table, which must not come in its place.
+    """
+    first: dict[int, str] = {}
+    for name, tensor in sorted(release.state.items()):
+        first.setdefault(tensor.data_ptr(), name)
+    state = {name: release.state[name] for name in first.values()}
+    assert not [name for name in state if "embed_tokens" in name or "shared" in name]
+    models = tmp_path / "models"
+    shutil.copytree(release.models, models)
+    file = models / "florence2" / "model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
+    assert put(state, models=models)["missing"] == {}
+    model = load_model(tmp_path / "model", plugins=plugins())[0]
+    table = model.bottleneck.language_model.shared.weight
+    assert torch.equal(table, release.florence.get_input_embeddings().weight)
+    assert torch.equal(model.head.lm.lm_head.weight, release.lm.lm_head.weight)
+
+
+def test_a_missing_tokenizer_is_said_of_the_users_folder(
+    release: Release, put: Any, bare: Path
+) -> None:
+    (bare / "llm" / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"head: '.*bare/llm' has no file 'tokenizer\.json'"):
+        put(release.state, models=bare)
+    (bare / "florence2" / "tokenizer.json").unlink()
+    with pytest.raises(VlvError, match="prompt_ids has 47066, but vocab_size is 61") as caught:
+        put(release.state, models=bare)
+    assert "hold its own tokenizer.json" in str(caught.value.hint)
+
+
 def test_without_a_diffusion_anywhere_the_model_captions(
     release: Release, put: Any, bare: Path, tmp_path: Path
 ) -> None:
     report = put(release.without("VLV_model.vae.", "VLV_model.unet."), models=bare)
     assert "diffusion" not in report["parts"]
-    assert "has the weights of unet and vae; the model captions, but draws" in report["notes"][0]
+    assert "has the weights of unet and vae, without which no picture" in report["notes"][0]
     captioner = open_model(tmp_path / "model", OpenOptions(device="cpu", plugins=plugins()))
     with pytest.raises(UsageError, match="loaded without its diffusion"):
         captioner.reconstruct(list(random_views().numpy()), seed=0)
@@ -168,8 +202,9 @@ def test_missing_weights_that_nobody_has(release: Release, put: Any, bare: Path)
 def test_other_shapes_are_refused(
     key: str, shape: tuple[int, ...], reason: str, release: Release, put: Any
 ) -> None:
-    with pytest.raises(VlvError, match=reason):
+    with pytest.raises(VlvError, match=reason) as caught:
         put(release.state | {key: torch.zeros(shape)})
+    assert re.search(r"--(florence2|stable-diffusion|llm)", str(caught.value.hint))
 
 
 def test_a_refused_import_leaves_no_model(release: Release, put: Any, tmp_path: Path) -> None:

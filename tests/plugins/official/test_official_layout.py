@@ -84,6 +84,27 @@ def test_unused_keys_have_reasons() -> None:
     assert unused["other"] == "it belongs to no part of the official layout"
 
 
+def test_what_only_looks_like_a_weight_is_unused() -> None:
+    names = {
+        "VLV_model.query_embed_ema": "it belongs to no part of the official layout",
+        "qwen2_model.model.rotary_emb.inv_freq": "the numbers of positions, which are no weights",
+    }
+    tensors = state()
+    layout = sort(tensors | {name: torch.ones(1, 7, 3) for name in names})
+    assert {name: layout.unused[name] for name in names} == names
+    queries = layout.piece("queries")["queries"]
+    assert torch.equal(queries, tensors["VLV_model.query_embed"][0])
+
+
+def test_the_output_layer_is_the_table_of_words_where_files_hold_it_once() -> None:
+    tensors = state()
+    del tensors["VLV_model.model.language_model.model.shared.weight"]
+    output = "VLV_model.model.language_model.lm_head.weight"
+    layout = sort(tensors)
+    assert layout.used[output] == ("language", "language_model.shared.weight")
+    assert layout.piece("language")["language_model.shared.weight"] is tensors[output]
+
+
 def test_a_dropped_piece_is_unused() -> None:
     layout = sort(state())
     layout.drop("unet", "not wanted")
