@@ -1,6 +1,7 @@
 """Checkpoint files -> tensors by name. Only tensors are read: no pickled object is ever built."""
 
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,9 @@ PREFIXES = ("module.", "_orig_mod.")
 TORCH = (".bin", ".pt", ".pth")
 SUFFIXES = (".safetensors", *TORCH)
 INDEX = ".index.json"
+AGAIN = "copy or download it again: it may be cut short, or of another kind than its name says"
+_OBJECT = re.compile(r"GLOBAL ([\w.]+)")
+"""the class or function that torch's message names"""
 _USUAL = (
     *("model.safetensors.index.json", "model.safetensors"),
     *("pytorch_model.bin.index.json", "pytorch_model.bin"),
@@ -52,11 +56,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     file = _find(path) if path.is_dir() else path
     if file.name.endswith(INDEX):
-        shards = sorted(set(read_json(file)["weight_map"].values()))
-        whole: dict[str, Any] = {}
-        for shard in shards:
-            whole |= _load(contained(file.parent, shard))
-        return _plain(file, whole)
+        return _plain(file, _load_shards(file))
     return _plain(file, _load(file))
 
 
@@ -76,7 +76,8 @@ def _plain(file: Path, loaded: Mapping[str, Any]) -> Checkpoint:
             others[str(key)] = "not a tensor"
     if not tensors:
         raise ModelError(
-            f"{file} holds no tensors; it has {', '.join(map(str, list(loaded)[:8])) or 'nothing'}"
+            f"{file} holds no tensors; it has {', '.join(map(str, list(loaded)[:8])) or 'nothing'}",
+            hint=f"the state dict must stand alone, or under one of {', '.join(WRAPPERS)}",
         )
     return Checkpoint(file, tensors, wrapper, keys, others)
 
@@ -94,7 +95,7 @@ def _find(folder: Path) -> Path:
     found = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix in SUFFIXES and not path.name.startswith(_OTHERS)
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(_OTHERS)
     ]
     if len(found) == 1:
         return found[0]
@@ -108,15 +109,35 @@ def _find(folder: Path) -> Path:
     )
 
 
+def _load_shards(index: Path) -> Mapping[str, Any]:
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, Mapping) or not listed:
+        raise ModelError(
+            f"{index} has no 'weight_map', which says in which file each tensor is",
+            hint="copy it again, or name a file that holds the whole state dict",
+        )
+    whole: dict[str, Any] = {}
+    for shard in sorted(set(listed.values())):
+        whole |= _load(contained(index.parent, shard))
+    if absent := sorted(set(listed) - set(whole)):
+        raise ModelError(
+            f"{index} lists {', '.join(absent[:8])}, but no file that it names holds "
+            f"{'it' if len(absent) == 1 else f'these {len(absent)}'}",
+            hint="copy the index and its files again",
+        )
+    return whole
+
+
 def _load(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         raise ModelError(f"{file} is missing")
-    if file.suffix == ".safetensors":
+    kind = file.suffix.lower()
+    if kind == ".safetensors":
         try:
             return load_file(file)
         except SafetensorError as error:
-            raise ModelError(f"{file} is no safetensors file: {error}") from error
-    if file.suffix not in TORCH:
+            raise ModelError(f"{file} is no safetensors file: {error}", hint=AGAIN) from error
+    if kind not in TORCH:
         raise ModelError(
             f"{file} is of an unknown kind; known: {', '.join(SUFFIXES)}",
             hint="rename it if it is one of them",
@@ -134,15 +155,18 @@ def _load_torch(file: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
+        found = _OBJECT.search(str(error))
         raise ModelError(
-            f"{file} holds more than tensors and plain values, so it was not read: "
-            f"{_first_line(error)}",
+            f"{file} holds more than tensors and plain values, so it was not read"
+            + (f": it asks for {found[1]}" if found else ""),
             hint="have its owner save the state dict alone, best as safetensors",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{file} is no checkpoint of torch: {_first_line(error)}") from error
+        said = f"{file} is no checkpoint of torch: {_first_sentence(error)}"
+        raise ModelError(said, hint=AGAIN) from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_sentence(error: Exception) -> str:
+    """Without the library's advice, which is to read the file in a way that runs its code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return lines[0].partition(". ")[0] if lines else type(error).__name__

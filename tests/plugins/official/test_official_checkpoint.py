@@ -87,9 +87,20 @@ def test_nothing_is_unpickled(plain: bool, tmp_path: Path) -> None:
         file.write_bytes(pickle.dumps(Attack(trap)))
     else:
         torch.save({"query_embed": STATE["query_embed"], "x": Attack(trap)}, file)
-    with pytest.raises(ModelError, match="holds more than tensors and plain values, so it was not"):
+    refused = "holds more than tensors and plain values, so it was not read"
+    with pytest.raises(ModelError, match=refused if plain else f"{refused}: .* for posix.mkdir$"):
         read_checkpoint(file)
     assert not trap.exists()
+
+
+def test_a_refusal_repeats_no_advice_to_run_the_file(tmp_path: Path) -> None:
+    torch.save({"query_embed": STATE["query_embed"], "out": tmp_path}, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match=r"it asks for pathlib\.PosixPath$"):
+        read_checkpoint(tmp_path / "a.pt")
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "b.pt"))
+    with pytest.raises(ModelError, match=r"is no checkpoint of torch: .*TorchScript") as caught:
+        read_checkpoint(tmp_path / "b.pt")
+    assert "Re-running" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +116,23 @@ def test_damaged_and_unknown_files(name: str, content: bytes, reason: str, tmp_p
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=reason):
         read_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.99])
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_files_that_were_cut_short(name: str, share: float, tmp_path: Path) -> None:
+    save = save_file if name.endswith("safetensors") else torch.save
+    save(STATE, tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(ModelError, match=r"is no (checkpoint|safetensors)") as caught:
+        read_checkpoint(tmp_path / name)
+    assert str(caught.value.hint).startswith("copy or download it again")
+
+
+def test_suffixes_in_capitals(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "A.PT")
+    same(read_checkpoint(tmp_path))
 
 
 def test_files_without_tensors(tmp_path: Path) -> None:
@@ -129,6 +157,21 @@ def test_a_missing_shard(tmp_path: Path) -> None:
     folder = shards(tmp_path)
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(ModelError, match=r"model-00002-of-00002\.safetensors is missing"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("{}", r"model\.safetensors\.index\.json has no 'weight_map'"),
+        ('{"weight_map": {"other": "model-00001-of-00002.safetensors"}}', "lists other, but no"),
+        ('{"weight_map": {"other": "../model.safetensors"}}', "would lie outside"),
+    ],
+)
+def test_an_index_that_is_wrong(table: str, reason: str, tmp_path: Path) -> None:
+    folder = shards(tmp_path)
+    (folder / "model.safetensors.index.json").write_text(table)
+    with pytest.raises(ModelError, match=reason):
         read_checkpoint(folder)
 
 
