@@ -120,5 +120,6 @@ def _check(
     if max(ids) >= language.vocab_size:
         raise ConfigError(
             f"prompt_ids has {max(ids)}, but vocab_size is {language.vocab_size}",
-            hint="set prompt_ids to tokens that the model has",
+            hint="the model's folder should hold its own tokenizer.json; or set prompt_ids in the "
+            "recipe to tokens that it has",
         )

@@ -33,6 +33,7 @@ _RESAMPLE: dict[int, Resample] = {
     4: "area",
 }
 """Pillow's numbers, which processors' files use"""
+_STEPS = ("do_resize", "do_rescale", "do_normalize")
 
 
 def complete_encoder(config: EncoderConfig, fetch: Fetch) -> EncoderConfig:
@@ -66,12 +67,15 @@ def complete_bottleneck(config: BottleneckConfig, fetch: Fetch) -> BottleneckCon
 
 def read_pixels(table: Mapping[str, Any]) -> PixelSpec:
     """The pixel spec of a preprocessor_config.json. Raises ConfigError for what squashes not."""
-    size = table.get("size", {})
-    edge = size.get("height")
-    plain = edge == size.get("width") and not table.get("do_center_crop")
+    size = table.get("size")
+    edges = size if isinstance(size, Mapping) else {}
+    edge = edges.get("height")
+    plain = edge == edges.get("width") and not table.get("do_center_crop")
+    plain = plain and all(table.get(step, True) for step in _STEPS)
     rescaled = abs(float(table.get("rescale_factor", 1 / 255)) * 255 - 1) < 1e-6
     if not plain or not edge or not rescaled or table.get("resample", 3) not in _RESAMPLE:
-        said = {key: table.get(key) for key in ("size", "do_center_crop", "resample")}
+        keys = ("size", "do_center_crop", "resample", "rescale_factor", *_STEPS)
+        said = {key: table[key] for key in keys if key in table}
         raise ConfigError(f"{PROCESSOR}: {said} is not supported; Florence-2 squashes to a square")
     return PixelSpec(
         size=edge,

@@ -103,7 +103,8 @@ def feature_edge(config: Florence2Config, size: int) -> int:
     if not 1 <= edge <= most:
         raise ConfigError(
             f"pixels.size {size} gives {edge} x {edge} tokens, but this model has positions for "
-            f"1 to {most} a side"
+            f"1 to {most} a side",
+            hint="set pixels.size to what the model's preprocessor_config.json says",
         )
     return edge
 

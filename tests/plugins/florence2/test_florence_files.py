@@ -114,7 +114,8 @@ def test_pixels_are_the_processors_own(folder: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [{"do_center_crop": True}, {"size": {"height": 64, "width": 32}}, {"resample": 9},
-     {"size": {"shortest_edge": 64}}, {"rescale_factor": 0.5}],
+     {"size": {"shortest_edge": 64}}, {"size": 64}, {"rescale_factor": 0.5},
+     {"do_normalize": False}, {"do_rescale": False}, {"do_resize": False}],
 )  # fmt: skip
 def test_processors_of_another_kind_are_refused(folder: Path, changes: dict[str, Any]) -> None:
     write_processor(folder, **changes)
