@@ -3,8 +3,7 @@
 It is not part of the project: without its folder, the tests that use it are skipped.
 """
 
-import subprocess
-import sys
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,7 @@ class Ours(Session):
 
 def unpack(out: Path) -> Path:
     """Its checkpoints and model folders, by the script that comes with them."""
-    script = FOLDER / "unpack.py"
-    subprocess.run([sys.executable, str(script), str(out)], check=True, capture_output=True)
+    runpy.run_path(str(FOLDER / "unpack.py"))["main"](out)
     return out
 
 
