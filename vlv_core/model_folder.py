@@ -214,13 +214,12 @@ def load_part(
     module: nn.Module, folder: Path, part: str, entry: PartEntry, *, plugins: Plugins
 ) -> None:
     """Put a folder's weights and assets into a module of the same shape, strictly."""
+    weights = read(contained(folder, entry.file), entry.sha256) if entry.file else {}
     if entry.source is not None:
         materialise(module)
         filled = _load_source(module, folder, part, entry.source, plugins=plugins)
+        _check_covered(part, set(distinct(module)) - filled - set(weights))
     if entry.file:
-        weights = read(contained(folder, entry.file), entry.sha256)
-        if entry.source is not None:
-            _check_covered(part, set(distinct(module)) - filled - set(weights))
         assign(module, weights, part=part, partly=entry.source is not None)
     if entry.assets:
         for name, digest in entry.assets.items():

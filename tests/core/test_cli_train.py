@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from tests.core.training_parts import write_recipe
 from vlv_core.cli import app
 from vlv_core.console import run
-from vlv_core.errors import ConfigError
+from vlv_core.errors import ConfigError, UsageError
 from vlv_core.model import VLV
 from vlv_core.model_folder import load_model, read_manifest
 from vlv_core.plugins import load_plugins
@@ -133,6 +133,21 @@ def test_a_run_that_began_with_other_weights_is_refused(here: Path) -> None:
     trained(*weights, "-o", "second", "--stage", "1")
     trained("-o", "first", "--resume", "--set", "stage2.checkpoint_every=2")
     trained(*weights, "-o", "second", "--stage", "2")
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ("stage2.train=['head.nope']", "'head.nope' names no parameter"),
+        ("stage2.data.dataset='nowhere'", "no dataset named 'nowhere'"),
+    ],
+)
+def test_what_would_stop_stage_2_is_told_before_stage_1(
+    change: str, wanted: str, here: Path
+) -> None:
+    with pytest.raises(UsageError, match=wanted):
+        vlv_raising("--set", change)
+    assert not (here / "runs").exists()
 
 
 def test_dry_run_tells_and_leaves_nothing(here: Path) -> None:

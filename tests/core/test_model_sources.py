@@ -126,6 +126,23 @@ def test_files_that_the_source_has_no_more_are_told(
         load_model(out, plugins=plugins)
 
 
+@pytest.mark.usefixtures("package")
+def test_tensors_that_another_version_of_a_part_does_not_read_are_named(
+    model: VLV,
+    choices: dict[str, Choice],
+    plugins: Plugins,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a file beside the source too: they would hold whatever was in memory."""
+    origin = load_pretrained(model.connector, "connector", SOURCE, root=tmp_path)
+    save_model(model, tmp_path / "m", choices=choices, name="m", origins={"connector": origin})
+    first, *rest = sorted(origin.filled)
+    monkeypatch.setattr(type(model.connector), "load_pretrained", lambda *_: set(rest))
+    with pytest.raises(ModelError, match=f"neither the source nor the file has \\['{first}'\\]"):
+        load_model(tmp_path / "m", plugins=plugins)
+
+
 def test_a_local_folder_is_copied_for_another_machine_lacks_it(
     model: VLV, choices: dict[str, Choice], package: Path, tmp_path: Path
 ) -> None:

@@ -129,8 +129,9 @@ def _trial(session: Session, recipe: Recipe, kept: set[str]) -> Recipe:
 
 
 def _train(run: Run, numbers: list[int], *, resume: bool, again: str) -> None:
-    from vlv_core.training.run import load_stage1, run_stage
+    from vlv_core.training.run import check_stages, load_stage1, run_stage
 
+    check_stages(run, numbers)
     if numbers == [2]:
         started = load_stage1(run)
         run.tell(f"stage 2 starts from {'stage 1 of this run' if started else 'the recipe alone'}")

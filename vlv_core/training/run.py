@@ -7,7 +7,7 @@ RUN/model/     the model, written after each stage
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,13 @@ class Run:
         table.pop("name")
         table["first_weights"] = {part: o.sha256[:16] for part, o in self.start.origins.items()}
         return dict(_flat(table))
+
+
+def check_stages(run: Run, numbers: Sequence[int]) -> None:
+    """Raise before the first step what would else stop a later stage, or saving, after days."""
+    for number in numbers:
+        open_dataset(run.stage(number).data, plugins=run.plugins, root=run.root)
+    _trained(run)
 
 
 def run_stage(run: Run, number: int, *, resume: bool) -> Result:
