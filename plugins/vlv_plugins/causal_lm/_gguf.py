@@ -49,9 +49,9 @@ def tensors(file: Path, config: Any, names: Iterable[str]) -> dict[str, Tensor]:
 
     `config` is the library's, of the model that has these names.
     """
+    reader = _open(file)
     from gguf import MODEL_ARCH_NAMES, dequantize, get_tensor_name_map
 
-    reader = _open(file)
     kind = reader.fields["general.architecture"].contents()
     known = {name: arch for arch, name in MODEL_ARCH_NAMES.items()}
     table = get_tensor_name_map(known[kind], config.num_hidden_layers)
@@ -106,7 +106,7 @@ def _open(file: Path) -> Any:
         raise MissingExtra("gguf", extra="models") from error
     try:
         reader = GGUFReader(file)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, LookupError) as error:
         raise ModelError(f"{file} is no GGUF file: {error}") from error
     kind = reader.fields["general.architecture"].contents()
     if kind not in READ:

@@ -1,5 +1,6 @@
 """GGUF files: tiny ones written here, and SmolLM2 where its package is installed."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.plugins.causal_lm.test_causal_lm_decode import NEW, theirs
 from tests.plugins.causal_lm.test_causal_lm_files import never
 from tests.plugins.causal_lm.tiny import head, prefix
 from vlv_core import Source
-from vlv_core.errors import ModelError
+from vlv_core.errors import MissingExtra, ModelError
 from vlv_core.generation import GenerationOptions, generate
 from vlv_core.hub import fetch
 from vlv_core.specs import Near
@@ -80,10 +81,21 @@ def test_what_a_file_leaves_unsaid_is_refused(
         complete(CausalLmConfig(model="tiny"), lambda source: tmp_path)
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "tiny.gguf").write_bytes(b"no" * 100)
+@pytest.mark.parametrize("kept", [None, 0, 200, -100])
+def test_a_damaged_file_is_refused(kept: int | None, tmp_path: Path) -> None:
+    """Another kind of file, or one cut off: in its metadata, in its tensors."""
+    file = tmp_path / "tiny.gguf"
+    write_gguf(file, head("llama"), "llama")
+    file.write_bytes(b"no" * 100 if kept is None else file.read_bytes()[:kept])
     with pytest.raises(ModelError, match=r"tiny\.gguf is no GGUF file"):
         complete(CausalLmConfig(model="tiny"), lambda source: tmp_path)
+
+
+def test_a_missing_library_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gguf(tmp_path / "tiny.gguf", head("llama"), "llama")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(MissingExtra, match="gguf is not installed"):
+        head("llama").load_pretrained(tmp_path)
 
 
 def test_tensors_without_a_place_are_refused(tmp_path: Path) -> None:
