@@ -16,6 +16,8 @@ from vlv_core.hub import PACKAGE, fetch
 from vlv_core.specs import Source
 from vlv_core.weights import sha256_of
 
+WEIGHTS = (".safetensors", ".gguf")
+"""endings of files that hold weights"""
 MODEL = "model:"
 """prefix of a source that is a bundled model of vlv"""
 
@@ -65,9 +67,14 @@ def check_source(source: Source, digest: str, folder: Path, *, part: str) -> Non
 
 
 def digest_of(folder: Path, patterns: Iterable[str]) -> str:
-    """sha256 over names and contents of the files that match, links followed."""
+    """sha256 over names and contents of the weights that match, links followed.
+
+    Other files, such as tokenizers, are not in it: the model folder has its own copies, and one
+    that a cache fetched later must not matter. A source of no known format counts whole.
+    """
     whole = sha256()
-    for name in _matching(folder, patterns):
+    names = _matching(folder, patterns)
+    for name in [name for name in names if name.endswith(WEIGHTS)] or names:
         whole.update(f"{name}\0{sha256_of(folder / name)}\n".encode())
     return whole.hexdigest()
 

@@ -115,6 +115,17 @@ def known_class(name: str, known: Mapping[str, Any], *, where: str) -> Any:
     return known[name]
 
 
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json. Raises ModelError if it is missing or damaged."""
+    path = one_file(path.parent, path.name)
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no narrower class
+        raise ModelError(
+            f"{path} is no tokenizer: {error}", hint="copy or fetch the folder again"
+        ) from error
+
+
 def byte_tokenizer() -> Tokenizer:
     """One token a byte, id = byte value, and END_OF_TEXT as 256: for random weights without files.
 

@@ -162,7 +162,7 @@ def test_eval_of_scenes_with_the_bundled_oracle(model: Path, tmp_path: Path) -> 
     assert report["reconstruction"]["original"]["scene_f1"]["value"] == 1
     assert report["reconstruction"]["embedding"]["scene_f1"]["n"] == 3
     assert "captions of iid: 8/8" in result.stderr
-    assert "drawings at guidance 1: 3/3" in result.stderr
+    assert "drawings at guidance 3: 3/3" in result.stderr
 
 
 def test_demo_writes_one_page_with_everything(model: Path, tmp_path: Path, toys: None) -> None:

@@ -14,7 +14,7 @@ from vlv_core.compose import Choice, choose, compose
 from vlv_core.errors import ConfigError, ModelError
 from vlv_core.model import VLV
 from vlv_core.model_folder import load_model, save_model
-from vlv_core.origins import load_pretrained
+from vlv_core.origins import digest_of, load_pretrained
 from vlv_core.plugins import load_plugins
 from vlv_core.recipe import load_recipe
 from vlv_core.registry import Plugins
@@ -143,6 +143,13 @@ def test_tensors_that_another_version_of_a_part_does_not_read_are_named(
         load_model(tmp_path / "m", plugins=plugins)
 
 
+def test_other_files_beside_the_weights_do_not_matter(package: Path) -> None:
+    before = digest_of(package, ("*.safetensors", "*.json"))
+    (package / "generation_config.json").write_text("{}")
+    assert digest_of(package, ("*.safetensors", "*.json")) == before
+    assert digest_of(package, ("*.json",)) != before
+
+
 def test_a_local_folder_is_copied_for_another_machine_lacks_it(
     model: VLV, choices: dict[str, Choice], package: Path, tmp_path: Path
 ) -> None:
@@ -165,8 +172,6 @@ def test_tensors_that_nobody_has_are_named(
     kept = {name: tensor for name, tensor in state.items() if name not in names[:1]}
     save_file(kept, package / "w.safetensors")
     text = (out / "model.toml").read_text()
-    from vlv_core.origins import digest_of
-
     changed = text.replace(origin.sha256, digest_of(package, SOURCE.files))
     (out / "model.toml").write_text(changed)
     (out / "connector.safetensors").unlink()

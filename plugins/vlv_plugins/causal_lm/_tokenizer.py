@@ -7,8 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from vlv_core.errors import ModelError
-from vlv_core.hub import one_file
-from vlv_plugins._hub import END_OF_TEXT, byte_tokenizer, read_json
+from vlv_plugins._hub import END_OF_TEXT, byte_tokenizer, read_json, read_tokenizer
 
 SPECIALS = "specials.json"
 """written beside tokenizer.json, which does not say where a text ends"""
@@ -62,11 +61,7 @@ def read_words(folder: Path, *, eos: Sequence[int] | None = None) -> Words:
 
     Raises ModelError if a file is missing or damaged.
     """
-    path = one_file(folder, "tokenizer.json")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises no narrower class
-        raise ModelError(f"{path} is no tokenizer: {error}") from error
+    tokenizer = read_tokenizer(folder / "tokenizer.json")
     return Words(tokenizer, read_json(folder / SPECIALS)["eos"] if eos is None else eos)
 
 

@@ -5,11 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from vlv_core.errors import ConfigError, ModelError
 from vlv_core.specs import PixelSpec, Resample, Source
-from vlv_plugins._hub import preset, read_json
+from vlv_plugins._hub import preset, read_json, read_tokenizer
 from vlv_plugins.florence2._architecture import trimmed
 from vlv_plugins.florence2.config import (
     PIXELS,
@@ -118,7 +116,7 @@ def _prompt_ids(
             hint=f"give prompt_ids, or use the prompt {PROMPT!r}",
         )
     words = TASKS.get(config.prompt, config.prompt)
-    ids = Tokenizer.from_file(str(file)).encode(words, add_special_tokens=False).ids
+    ids = read_tokenizer(file).encode(words, add_special_tokens=False).ids
     return (text_config.get("bos_token_id", 0), *ids, text_config.get("eos_token_id", 2))
 
 

@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 
 from vlv_core.errors import ModelError
 from vlv_core.hub import one_file
-from vlv_plugins._hub import byte_tokenizer
+from vlv_plugins._hub import byte_tokenizer, read_tokenizer
 from vlv_plugins.stable_diffusion._complete import SPECIALS
 
 
@@ -51,6 +51,8 @@ class PromptTokenizer:
         if one_file(folder, "tokenizer.json", "vocab.json").name == "vocab.json":
             one_file(folder, "merges.txt")
         # transformers, for special tokens are matched inside captions too ("!" of version 2).
+        if (folder / "tokenizer.json").is_file():
+            read_tokenizer(folder / "tokenizer.json")
         published = CLIPTokenizer.from_pretrained(
             str(folder), local_files_only=True, **self.specials
         )
@@ -61,8 +63,8 @@ class PromptTokenizer:
         self.tokenizer.save(str(file))
 
     def load(self, file: Path) -> None:
-        """Read what `save` wrote. Raises ModelError if it is missing."""
-        self._use(Tokenizer.from_file(str(one_file(file.parent, file.name))), fallback=True)
+        """Read what `save` wrote. Raises ModelError if it is missing or damaged."""
+        self._use(read_tokenizer(file), fallback=True)
 
     def _use(self, tokenizer: Tokenizer, *, fallback: bool = False) -> None:
         tokenizer.no_truncation()
