@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from vlv_core.cli.train import command
 from vlv_core.plugins import load_plugins
 from vlv_core.recipe import load_recipe
 from vlv_core.training.plan import inference_bytes, plan
@@ -10,8 +11,8 @@ from vlv_core.training.start import outline
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("vlv-paper", "vlv-paper-small", "siglip2-sdxl", "dinov2-flow", "smollm2")
-RATE = 150e12
-"""operations a second, the default of `vlv train --tflops`"""
+RATE = 1e12 * next(option.default for option in command.params if option.name == "tflops")
+"""operations a second"""
 GIB = 2**30
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from vlv_core.config import configure
 from vlv_core.errors import MissingExtra
-from vlv_core.model import VLV
+from vlv_core.model import PARTS, VLV
 from vlv_core.recipe import Recipe
 from vlv_core.registry import Plugins, available
 from vlv_core.specs import ComponentSpec, DecoderSpec, Near, View, resolve
@@ -46,13 +46,23 @@ def choices_of(recipe: Recipe, *, plugins: Plugins) -> dict[str, Choice]:
 def compose(choices: Mapping[str, Choice], *, view: View, diffusion: bool = True) -> VLV:
     """Build the parts against each other's sizes. Works on the meta device.
 
-    Encoder, condition and head come first; bottleneck and connector are built between them.
     Raises ConfigError where neighbours' sizes differ.
     """
-    near = Near(view_size=view.size)
-    encoder = _build(choices["encoder"], near)
-    condition = _build(choices["decoder"], near)
-    head = _build(choices["head"], near)
+    return VLV(view=view, **build_parts(choices, view_size=view.size, diffusion=diffusion))
+
+
+def build_parts(
+    choices: Mapping[str, Choice], *, view_size: int, diffusion: bool = True
+) -> dict[str, Any]:
+    """The parts by name; connector and head only if there are choices for them.
+
+    Encoder, condition and head come first; bottleneck and connector are built between them.
+    """
+    near, built = Near(view_size=view_size), dict[str, Any]()
+    built["encoder"] = encoder = _build(choices["encoder"], near)
+    built["condition"] = condition = _build(choices["decoder"], near)
+    if "head" in choices:
+        built["head"] = _build(choices["head"], near)
     near = replace(
         near,
         num_tokens=encoder.num_tokens,
@@ -60,21 +70,17 @@ def compose(choices: Mapping[str, Choice], *, view: View, diffusion: bool = True
         embedding_dim=condition.embedding_dim,
         max_queries=condition.max_queries,
         context_dim=condition.context_dim,
-        head_dim=head.dim,
+        head_dim=built["head"].dim if "head" in built else 0,
     )
-    bottleneck = _build(choices["bottleneck"], near)
-    near = replace(near, num_queries=bottleneck.num_queries)
-    decoder = choices["decoder"]
-    assert isinstance(decoder.spec, DecoderSpec)
-    return VLV(
-        view=view,
-        encoder=encoder,
-        bottleneck=bottleneck,
-        condition=condition,
-        connector=_build(choices["connector"], near),
-        head=head,
-        diffusion=resolve(decoder.spec.diffusion)(decoder.config, near) if diffusion else None,
-    )
+    built["bottleneck"] = _build(choices["bottleneck"], near)
+    near = replace(near, num_queries=built["bottleneck"].num_queries)
+    if "connector" in choices:
+        built["connector"] = _build(choices["connector"], near)
+    if diffusion:
+        decoder = choices["decoder"]
+        assert isinstance(decoder.spec, DecoderSpec)
+        built["diffusion"] = resolve(decoder.spec.diffusion)(decoder.config, near)
+    return {name: built[name] for name in PARTS if name in built}
 
 
 def _build(choice: Choice, near: Near) -> Any:

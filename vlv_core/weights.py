@@ -91,7 +91,6 @@ def assign(
     Strict: raises ModelError that lists missing names (unless `partly`), unexpected ones, and
     tensors of another shape.
     """
-    names = first_names(module)
     expected = distinct(module)
     missing = set() if partly else set(expected) - set(tensors)
     unexpected = set(tensors) - set(expected)
@@ -106,24 +105,17 @@ def assign(
                 f"{part}: {name!r} is {tuple(tensor.shape)} in the file, "
                 f"but {tuple(expected[name].shape)} in the code"
             )
-    module.load_state_dict(dict(tensors), assign=True, strict=False)
-    for alias, name in names.items():
-        if alias != name and name in tensors:
-            _tie(module, alias, name)
+    _replace(module, tensors)
 
 
 def materialise(module: nn.Module) -> None:
     """Give parameters on the meta device memory, uninitialised; ties stay ties."""
-    names = first_names(module)
     empty = {
         name: torch.empty_like(tensor, device="cpu")
         for name, tensor in distinct(module).items()
         if tensor.is_meta
     }
-    module.load_state_dict(empty, assign=True, strict=False)
-    for alias, name in names.items():
-        if alias != name and name in empty:
-            _tie(module, alias, name)
+    _replace(module, empty)
 
 
 def check_sha256(file: Path, digest: str) -> None:
@@ -148,6 +140,11 @@ def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to("cpu", wanted).contiguous()
 
 
-def _tie(module: nn.Module, alias: str, name: str) -> None:
-    owner, _, leaf = alias.rpartition(".")
-    setattr(module.get_submodule(owner), leaf, module.get_parameter(name))
+def _replace(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Make tensors, by first names, the module's own; what was tied to the old ones follows."""
+    names = first_names(module)
+    module.load_state_dict(dict(tensors), assign=True, strict=False)
+    for alias, name in names.items():
+        if alias != name and name in tensors:
+            owner, _, leaf = alias.rpartition(".")
+            setattr(module.get_submodule(owner), leaf, module.get_parameter(name))

@@ -179,6 +179,12 @@ def test_errors_of_wrong_usage(here: Path) -> None:
     assert "nowhere.toml" in str(missing.exception)
 
 
+def test_data_is_opened_before_weights_are_looked_for(here: Path) -> None:
+    """They may take an hour to fetch."""
+    wrong = vlv("--set", "encoder.weights=nowhere", "--set", "stage2.data.brokn=[1]")
+    assert "no key 'brokn'" in str(wrong.exception)
+
+
 def _without_stage2(folder: Path) -> None:
     recipe = folder / "tiny.toml"
     recipe.write_text(recipe.read_text().partition("[stage2]")[0])

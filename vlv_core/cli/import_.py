@@ -1,5 +1,7 @@
 """`vlv import`: one subcommand for each registered importer, found when the group is asked."""
 
+import copy
+
 import click
 
 from vlv_core.console import Session, session_options
@@ -26,9 +28,11 @@ class Importers(click.Group):
         spec = _plugins(ctx).get("importer", cmd_name).spec
         if available(spec) is not None:
             raise MissingExtra(f"importer {cmd_name!r}: a library", extra=spec.extra or "models")
-        found: click.Command = resolve(spec.command)
+        # a copy: the plugin's own command stays as it is
+        found: click.Command = copy.copy(resolve(spec.command))
         taken = {parameter.name for parameter in found.params}
-        found.params += [option for option in session_options() if option.name not in taken]
+        own = [option for option in session_options() if option.name not in taken]
+        found.params = [*found.params, *own]
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -91,7 +91,9 @@ def command(
         return
     if random_weights:
         loaded = _trial(session, loaded, {".".join(path) for path, _ in overrides})
-    run = _start(session, loaded, recipe.parent, out, device, random_weights=random_weights)
+    run = _start(
+        session, loaded, numbers, recipe.parent, out, device=device, random_weights=random_weights
+    )
     run.self_contained = self_contained
     try:
         _train(run, numbers, resume=resume, again=_again())
@@ -100,19 +102,29 @@ def command(
 
 
 def _start(
-    session: Session, recipe: Recipe, root: Path, out: Path, device: str, *, random_weights: bool
+    session: Session,
+    recipe: Recipe,
+    numbers: list[int],
+    root: Path,
+    out: Path,
+    *,
+    device: str,
+    random_weights: bool,
 ) -> Run:
     from vlv_core.training.loop import accelerate_on
-    from vlv_core.training.run import Run
+    from vlv_core.training.run import Run, open_datasets
     from vlv_core.training.start import start_model
 
     plugins = session.plugins()
     accelerator = accelerate_on(device)
+    # first of all, for weights may take an hour to fetch
+    datasets = open_datasets(recipe, numbers, plugins=plugins, root=root)
     return Run(
         recipe=recipe,
         root=root,
         folder=out,
         start=start_model(recipe, plugins=plugins, root=root, random_weights=random_weights),
+        datasets=datasets,
         plugins=plugins,
         accelerator=accelerator,
         say=lambda line: click.echo(line, err=True),
@@ -129,9 +141,9 @@ def _trial(session: Session, recipe: Recipe, kept: set[str]) -> Recipe:
 
 
 def _train(run: Run, numbers: list[int], *, resume: bool, again: str) -> None:
-    from vlv_core.training.run import check_stages, load_stage1, run_stage
+    from vlv_core.training.run import check_trained, load_stage1, run_stage
 
-    check_stages(run, numbers)
+    check_trained(run)
     if numbers == [2]:
         started = load_stage1(run)
         run.tell(f"stage 2 starts from {'stage 1 of this run' if started else 'the recipe alone'}")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from vlv_core.data.filters import REASONS, Facts, Filters, counted, verdicts
+from vlv_core.data.grouped import read_grouped
 from vlv_core.data.patterns import find_files
 from vlv_core.errors import ConfigError, DataError, MissingExtra, nearest
 from vlv_core.pictures import open_picture
@@ -101,17 +102,7 @@ class ParquetDataset:
 
     def samples(self, indices: Sequence[int]) -> list[Sample]:
         """In the order asked for; each row group is read once."""
-        wanted = np.asarray(indices, np.int64)
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"the dataset has {len(self)} samples")
-        groups = np.searchsorted(self._ends, wanted, side="right")
-        found: dict[int, Sample] = {}
-        for group in np.unique(groups).tolist():
-            places = np.flatnonzero(groups == group)
-            first = self._ends[group] - len(self._groups[group].rows)
-            rows = self._groups[group].rows[wanted[places] - first]
-            found |= zip(places.tolist(), self._of(group, rows.tolist()), strict=True)
-        return [found[place] for place in range(len(wanted))]
+        return read_grouped(indices, self._ends, self._of_group)
 
     def describe(self) -> Mapping[str, Any]:
         """Counts for a dry run: found = pictures + all that was dropped."""
@@ -127,6 +118,10 @@ class ParquetDataset:
             "damaged_files": len(self._damage),
             "first_damaged_files": dict(list(self._damage.items())[:_LISTED]),
         }
+
+    def _of_group(self, group: int, indices: NDArray[np.int64]) -> list[Sample]:
+        rows = self._groups[group].rows
+        return self._of(group, rows[indices - (self._ends[group] - len(rows))].tolist())
 
     @property
     def _columns(self) -> list[str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from vlv_core.data.filters import Facts, Filters, counted, verdicts
+from vlv_core.data.grouped import read_grouped
 from vlv_core.data.patterns import find_files
 from vlv_core.data.shard_index import (
     STATES,
@@ -90,16 +91,7 @@ class WebDataset:
 
     def samples(self, indices: Sequence[int]) -> list[Sample]:
         """In the order asked for; each shard is opened once and read forwards."""
-        wanted = np.asarray(indices, np.int64)
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"the dataset has {len(self)} samples")
-        shards = np.searchsorted(self._ends, wanted, side="right")
-        found: dict[int, Sample] = {}
-        for shard in np.unique(shards).tolist():
-            places = np.flatnonzero(shards == shard)
-            places = places[np.argsort(self._starts[wanted[places]], kind="stable")]
-            found |= zip(places.tolist(), self._of(shard, wanted[places]), strict=True)
-        return [found[place] for place in range(len(wanted))]
+        return read_grouped(indices, self._ends, self._of)
 
     def describe(self) -> Mapping[str, Any]:
         """Counts for a dry run: found = pictures + all that was dropped."""

@@ -48,6 +48,8 @@ class Run:
     """the recipe's folder, where relative paths start"""
     folder: Path
     start: Start
+    datasets: dict[int, Dataset]
+    """of the stages that are trained"""
     plugins: Plugins
     accelerator: Accelerator
     say: Callable[[str], None]
@@ -60,15 +62,7 @@ class Run:
         return self.start.model
 
     def stage(self, number: int) -> Stage:
-        """Raises UsageError if the recipe has no such stage."""
-        found: Stage | None = getattr(self.recipe, f"stage{number}")
-        if found is None:
-            there = [f"stage{n}" for n in (1, 2) if getattr(self.recipe, f"stage{n}")]
-            raise UsageError(
-                f"recipe {self.recipe.name!r} has no [stage{number}]; "
-                f"it has {', '.join(there) or 'none'}"
-            )
-        return found
+        return stage_of(self.recipe, number)
 
     def tell(self, line: str) -> None:
         if self.accelerator.is_main_process:
@@ -86,18 +80,40 @@ class Run:
         return dict(_flat(table))
 
 
-def check_stages(run: Run, numbers: Sequence[int]) -> None:
+def open_datasets(
+    recipe: Recipe, numbers: Sequence[int], *, plugins: Plugins, root: Path
+) -> dict[int, Dataset]:
+    """The data of these stages: opened before weights are fetched or a step is made.
+
+    Raises UsageError for a stage that the recipe has not, and what opening raises.
+    """
+    return {
+        number: open_dataset(stage_of(recipe, number).data, plugins=plugins, root=root)
+        for number in numbers
+    }
+
+
+def check_trained(run: Run) -> None:
     """Raise before the first step what would else stop a later stage, or saving, after days."""
-    for number in numbers:
-        open_dataset(run.stage(number).data, plugins=run.plugins, root=run.root)
     _trained(run)
+
+
+def stage_of(recipe: Recipe, number: int) -> Stage:
+    """Raises UsageError if the recipe has no such stage."""
+    found: Stage | None = getattr(recipe, f"stage{number}")
+    if found is None:
+        there = [f"stage{n}" for n in (1, 2) if getattr(recipe, f"stage{n}")]
+        raise UsageError(
+            f"recipe {recipe.name!r} has no [stage{number}]; it has {', '.join(there) or 'none'}"
+        )
+    return found
 
 
 def run_stage(run: Run, number: int, *, resume: bool) -> Result:
     """Train one stage and, if it came to its end, write the model folder."""
     stage = run.stage(number)
     out = run.folder / f"stage{number}"
-    dataset = open_dataset(stage.data, plugins=run.plugins, root=run.root)
+    dataset = run.datasets[number]
     _place(run, number)
     before = _reconstruction(run, dataset, number)
     quarantine = Quarantine(out / "quarantine.jsonl")

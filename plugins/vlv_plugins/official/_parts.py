@@ -5,7 +5,7 @@ as it reads a published model: strictly, and without this plugin knowing what is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlv_core import weights
-from vlv_core.compose import Choice
+from vlv_core.compose import Choice, build_parts
 from vlv_core.errors import ConfigError, ModelError
-from vlv_core.model import PARTS
-from vlv_core.specs import DecoderSpec, Near, resolve
 from vlv_plugins.official._layout import Layout
 from vlv_plugins.official._sources import FILES, Published, lacking
 
@@ -48,43 +46,16 @@ class Filled:
 def build(
     choices: Mapping[str, Choice], *, view_size: int, diffusion: bool
 ) -> dict[str, nn.Module]:
-    """The parts that there are choices for, without memory, as `vlv_core.compose` builds them.
-
-    A stage-1 checkpoint has no connector and no head, which `compose` cannot do without.
-    """
-    near, built = Near(view_size=view_size), dict[str, nn.Module]()
-
-    def make(role: str, part: str) -> Any:
-        choice = choices[role]
-        built[part] = resolve(choice.spec.build)(choice.config, near)
-        return built[part]
-
+    """The parts that there are choices for, without memory: stage 1 has no connector and head."""
     with weights.skeleton():
-        encoder, condition = make("encoder", "encoder"), make("decoder", "condition")
-        near = replace(
-            near,
-            num_tokens=encoder.num_tokens,
-            token_dim=encoder.dim,
-            embedding_dim=condition.embedding_dim,
-            max_queries=condition.max_queries,
-            context_dim=condition.context_dim,
+        parts = build_parts(choices, view_size=view_size, diffusion=diffusion)
+    queries, most = parts["bottleneck"].num_queries, parts["condition"].max_queries
+    if queries > most:
+        raise ConfigError(
+            f"the checkpoint has {queries} queries, but this text encoder reads at most {most}",
+            hint="give --stable-diffusion the model that the checkpoint was trained with",
         )
-        if "head" in choices:
-            near = replace(near, head_dim=make("head", "head").dim)
-        near = replace(near, num_queries=make("bottleneck", "bottleneck").num_queries)
-        if near.num_queries > near.max_queries:
-            raise ConfigError(
-                f"the checkpoint has {near.num_queries} queries, but this text encoder reads at "
-                f"most {near.max_queries}",
-                hint="give --stable-diffusion the model that the checkpoint was trained with",
-            )
-        if "connector" in choices:
-            make("connector", "connector")
-        if diffusion:
-            decoder = choices["decoder"]
-            assert isinstance(decoder.spec, DecoderSpec)
-            built["diffusion"] = resolve(decoder.spec.diffusion)(decoder.config, near)
-    return {name: built[name] for name in PARTS if name in built}
+    return parts
 
 
 def fill(
