@@ -37,7 +37,7 @@ class QueryBottleneck(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         context = self.tokens(tokens)
-        x = self.queries.expand(len(tokens), -1, -1)
+        x = self.queries.expand(tokens.shape[0], -1, -1)
         for block in self.blocks:
             x = block(x, context)
         return self.phi(self.norm(x))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vlv_core import Conditioning, Near
 from vlv_core.layers import Block
+from vlv_core.prompts import PromptTokenizer
 from vlv_plugins.mini._tokenizer import END, START, bundled_tokenizer, load_tokenizer
 from vlv_plugins.mini.config import T2iConfig
 
@@ -37,7 +38,21 @@ class MiniCondition(nn.Module):
     def from_text(self, captions: Sequence[str]) -> tuple[Conditioning, list[int]]:
         """Conditioning (B, max_queries, Dc) of captions, and how many tokens of each were cut."""
         ids, cut = self.tokenize(captions, length=self.max_queries)
-        return self(self.embed(ids.to(self.embed.weight.device))), cut
+        return self.read_ids(ids.to(self.embed.weight.device)), cut
+
+    def read_ids(self, ids: Tensor) -> Conditioning:
+        """ids (B, max_queries) of `prompts` -> Conditioning."""
+        return self(self.embed(ids))
+
+    @property
+    def prompts(self) -> tuple[PromptTokenizer, ...]:
+        """How captions become ids, one for each text encoder."""
+        return (PromptTokenizer(self.tokenizer, start=START, end=END, pad=END),)
+
+    @property
+    def vocab_sizes(self) -> tuple[int, ...]:
+        """Rows of each text encoder's table."""
+        return (self.embed.num_embeddings,)
 
     def unconditional(self, length: int) -> Conditioning:
         """The padded empty prompt's first `length` positions, (1, length, Dc)."""
@@ -46,12 +61,8 @@ class MiniCondition(nn.Module):
 
     def tokenize(self, captions: Sequence[str], *, length: int) -> tuple[Tensor, list[int]]:
         """ids (B, length): start, words, end, and the end again as padding; and the cut counts."""
-        rows, cut = [], []
-        for encoding in self.tokenizer.encode_batch(list(captions)):
-            words = encoding.ids[: length - 2]
-            cut.append(len(encoding.ids) - len(words))
-            rows.append([START, *words] + [END] * (length - 1 - len(words)))
-        return torch.tensor(rows), cut
+        ids, cut = self.prompts[0](captions, length=length)
+        return torch.from_numpy(ids), cut
 
     def longest(self, captions: Sequence[str]) -> int:
         """Tokens of the longest caption, start and end included."""

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from vlv_core import Near
 from vlv_core.ops import attention
+from vlv_core.parts import ExportPart
+from vlv_plugins.mini._head_part import make_part
 from vlv_plugins.mini._stepper import MiniStepper
 from vlv_plugins.mini._tokenizer import END, bundled_tokenizer, load_tokenizer
 from vlv_plugins.mini.config import LmConfig
@@ -142,6 +144,11 @@ class MiniLm(nn.Module):
 
     def start(self, prefix: Tensor, capacity: int) -> MiniStepper:
         return MiniStepper(self, prefix, capacity)
+
+    def export_part(self) -> ExportPart:
+        """The graph that exporters compile."""
+        width, device = self.model.head_width, self.model.embed_tokens.weight.device
+        return make_part(self, angles=rope_angles(0, self.max_length, width, device=device))
 
     def load_assets(self, folder: Path) -> None:
         """Read the tokenizer of a model folder's part."""

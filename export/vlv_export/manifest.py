@@ -1,0 +1,145 @@
+"""`manifest.json`: what an artefact holds, what was proved of it, and what it needs to run.
+
+Written last, so that a folder with a manifest is whole. All paths are relative to the artefact and
+stay inside it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vlv_core.config import convert
+from vlv_core.errors import ConfigError, ModelError
+from vlv_core.files import write_atomically
+
+SCHEMA = "vlv-artefact/1"
+MANIFEST = "manifest.json"
+State = Literal["proved", "built", "pending"]
+"""proved: parity holds; built: an engine that nobody has run; pending: waits for its target"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """A file of the artefact."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorEntry:
+    """An input or output of a graph: its element type as numpy names it (or bfloat16), and its
+    shape of numbers and axis names."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphEntry:
+    """One compiled part."""
+
+    file: str
+    """relative to the artefact"""
+    data: tuple[str, ...] = ()
+    """files of weights beside it; they and `file` are in the manifest's `files`"""
+    opset: int = 0
+    inputs: tuple[Any, ...] = ()
+    """`TensorEntry`s"""
+    outputs: tuple[Any, ...] = ()
+    aliases: dict[str, str] = field(default_factory=dict)
+    """input -> the output that is the same buffer, updated in place"""
+    shared_cache: bool = False
+    """whether cache inputs and outputs are meant to be bound to one buffer"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantEntry:
+    """One compiled form of all parts."""
+
+    exporter: str
+    dtype: str
+    state: State
+    graphs: dict[str, Any]
+    """part -> `GraphEntry`"""
+    precision: dict[str, Any] = field(default_factory=dict)
+    """requested, and proved: element type -> share of the weights' bytes, as found in the graphs"""
+    kv: dict[str, Any] = field(default_factory=dict)
+    """capacity (longest prefix + caption, tokens), dtype, bytes_per_token of a row"""
+    compat: dict[str, Any] = field(default_factory=dict)
+    """what it runs on: os, sm, the least version of its runtime"""
+    parity: dict[str, Any] = field(default_factory=dict)
+    """level -> verdict, and the worst figure"""
+
+    def graph(self, part: str) -> GraphEntry:
+        """Raises ModelError if the variant has no such part."""
+        if part not in self.graphs:
+            raise ModelError(
+                f"this variant has no part {part!r}; it has {', '.join(self.graphs)}",
+                hint="export again with --reconstruct" if part != "head" else None,
+            )
+        return convert(GraphEntry, self.graphs[part], f"{MANIFEST}: graphs.{part}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """`manifest.json`."""
+
+    schema: str
+    created: str
+    """UTC, ISO 8601"""
+    tool: dict[str, str]
+    packages: dict[str, str]
+    host: dict[str, str]
+    model: dict[str, Any]
+    """name, licence, domain, and sha256 of each part's weights"""
+    files: dict[str, Any]
+    """path -> `FileEntry`, of every file but the manifest, the reports and the card"""
+    variants: dict[str, Any]
+    """name -> `VariantEntry`"""
+    default: str
+
+    def variant(self, name: str | None) -> VariantEntry:
+        """One by name; the default for None. Raises ModelError for an unknown name."""
+        wanted = name or self.default
+        if wanted not in self.variants:
+            raise ModelError(
+                f"no variant {wanted!r}; the artefact has {', '.join(self.variants) or 'none'}"
+            )
+        return convert(VariantEntry, self.variants[wanted], f"{MANIFEST}: variants.{wanted}")
+
+    def file(self, path: str) -> FileEntry:
+        """Raises ModelError for a path that the manifest does not know."""
+        if path not in self.files:
+            raise ModelError(f"{MANIFEST} does not list {path!r}")
+        return convert(FileEntry, self.files[path], f"{MANIFEST}: files.{path}")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The checked manifest. Raises ModelError or ConfigError with the file's name."""
+    path = folder / MANIFEST
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path} is missing, so {folder} is no finished artefact",
+            hint="vlv-export MODEL -o OUT --onnx writes one",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, Mapping) else None
+        raise ConfigError(
+            f"{path} has schema {found!r}; this version of vlv reads {SCHEMA!r}",
+            hint="use the version of vlv that wrote it, or export the model again",
+        )
+    return convert(Manifest, dict(data), str(path))
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write it; call this last."""
+    text = json.dumps(asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(folder / MANIFEST, f"{text}\n".encode())
