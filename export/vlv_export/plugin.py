@@ -1,0 +1,32 @@
+"""What vlv_export offers through the hooks: exporters, and the opener of their artefacts."""
+
+from collections.abc import Iterable
+
+from vlv_core import ExporterSpec, OpenerSpec, hookimpl
+
+
+@hookimpl
+def vlv_exporters() -> Iterable[ExporterSpec]:
+    return [
+        ExporterSpec(
+            name="onnx",
+            summary="ONNX for onnxruntime: fp32, fp16, bf16, and int8, int4 for the CPU",
+            run="vlv_export._onnx:OnnxExporter",
+            requires=("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "ml_dtypes"),
+            extra="onnx",
+        )
+    ]
+
+
+@hookimpl
+def vlv_openers() -> Iterable[OpenerSpec]:
+    return [
+        OpenerSpec(
+            name="artefact",
+            summary="what vlv-export writes, run without torch",
+            marker="manifest.json",
+            open="vlv_export.runtime:open_artefact",
+            requires=("onnxruntime",),
+            extra="runtime",
+        )
+    ]
