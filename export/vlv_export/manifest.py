@@ -47,9 +47,8 @@ class GraphEntry:
     data: tuple[str, ...] = ()
     """files of weights beside it; they and `file` are in the manifest's `files`"""
     opset: int = 0
-    inputs: tuple[Any, ...] = ()
-    """`TensorEntry`s"""
-    outputs: tuple[Any, ...] = ()
+    inputs: tuple[TensorEntry, ...] = ()
+    outputs: tuple[TensorEntry, ...] = ()
     aliases: dict[str, str] = field(default_factory=dict)
     """input -> the output that is the same buffer, updated in place"""
     shared_cache: bool = False
@@ -63,8 +62,8 @@ class VariantEntry:
     exporter: str
     dtype: str
     state: State
-    graphs: dict[str, Any]
-    """part -> `GraphEntry`"""
+    graphs: dict[str, GraphEntry]
+    """by part"""
     precision: dict[str, Any] = field(default_factory=dict)
     """requested, and proved: element type -> share of the weights' bytes, as found in the graphs"""
     kv: dict[str, Any] = field(default_factory=dict)
@@ -81,7 +80,7 @@ class VariantEntry:
                 f"this variant has no part {part!r}; it has {', '.join(self.graphs)}",
                 hint="export again with --reconstruct" if part != "head" else None,
             )
-        return convert(GraphEntry, self.graphs[part], f"{MANIFEST}: graphs.{part}")
+        return self.graphs[part]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +95,10 @@ class Manifest:
     host: dict[str, str]
     model: dict[str, Any]
     """name, licence, domain, and sha256 of each part's weights"""
-    files: dict[str, Any]
-    """path -> `FileEntry`, of every file but the manifest, the reports and the card"""
-    variants: dict[str, Any]
-    """name -> `VariantEntry`"""
+    files: dict[str, FileEntry]
+    """by path: every file but the manifest, the reports and the card"""
+    variants: dict[str, VariantEntry]
+    """by name"""
     default: str
 
     def variant(self, name: str | None) -> VariantEntry:
@@ -109,13 +108,13 @@ class Manifest:
             raise ModelError(
                 f"no variant {wanted!r}; the artefact has {', '.join(self.variants) or 'none'}"
             )
-        return convert(VariantEntry, self.variants[wanted], f"{MANIFEST}: variants.{wanted}")
+        return self.variants[wanted]
 
     def file(self, path: str) -> FileEntry:
         """Raises ModelError for a path that the manifest does not know."""
         if path not in self.files:
             raise ModelError(f"{MANIFEST} does not list {path!r}")
-        return convert(FileEntry, self.files[path], f"{MANIFEST}: files.{path}")
+        return self.files[path]
 
 
 def read_manifest(folder: Path) -> Manifest:
