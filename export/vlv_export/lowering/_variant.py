@@ -1,0 +1,82 @@
+"""One variant: neutral graphs lowered, converted, and written to a folder."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+
+from vlv_core.errors import UsageError
+from vlv_export.lowering._cleanup import clean
+from vlv_export.lowering._emit import Emitter
+from vlv_export.lowering._portable import lower
+from vlv_export.lowering._store import WeightStore, data_files
+from vlv_export.lowering._tail import add_tail
+from vlv_export.manifest import GraphEntry, TensorEntry
+
+DTYPES = ("fp32", "fp16", "bf16", "int8", "int4")
+IR_VERSION = 10
+"""of onnx's format: that of opset 21 and before, which runtimes of the last two years read"""
+
+
+def build_variant(
+    neutral: Mapping[str, Path],
+    folder: Path,
+    *,
+    dtype: str,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, GraphEntry]:
+    """Write part -> graph file of a variant, and say what was written, relative to `folder`.
+
+    `neutral` maps parts to neutral ONNX files, whose weights are mapped, not loaded. Raises
+    UsageError for a dtype that does not exist or cannot hold the weights.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"no dtype {dtype!r}; there are {', '.join(DTYPES)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    store = WeightStore(folder)
+    entries = {}
+    for part, path in neutral.items():
+        if progress is not None:
+            progress(f"{dtype}: {part}")
+        model = ir.load(path)
+        _convert(model, part, dtype)
+        entries[part] = _write(model, part, folder, store)
+    return entries
+
+
+def _convert(model: ir.Model, part: str, dtype: str) -> None:
+    emit = Emitter(model.graph)
+    for node in tuple(model.graph):
+        if node.domain == "vlv":
+            lower(emit, node)
+    if part == "head":
+        add_tail(model.graph)
+    clean(model)
+
+
+def _write(model: ir.Model, part: str, folder: Path, store: WeightStore) -> GraphEntry:
+    """The part's files, and its entry."""
+    store.write(model.graph, f"{part}.data")
+    model.ir_version = IR_VERSION
+    ir.save(model, folder / f"{part}.onnx")
+    caches = [value.name or "" for value in model.graph.inputs if _is_past(value)]
+    return GraphEntry(
+        file=f"{part}.onnx",
+        data=data_files(model.graph),
+        opset=model.graph.opset_imports[""],
+        inputs=tuple(_entry(value) for value in model.graph.inputs),
+        outputs=tuple(_entry(value) for value in model.graph.outputs),
+        aliases={name: name.replace("past.", "present.", 1) for name in caches},
+        shared_cache=bool(caches),
+    )
+
+
+def _is_past(value: ir.Value) -> bool:
+    return (value.name or "").startswith("past.")
+
+
+def _entry(value: ir.Value) -> TensorEntry:
+    assert value.name and value.dtype is not None and value.shape is not None
+    shape = tuple(each if isinstance(each, int) else str(each.value) for each in value.shape)
+    kind = "bfloat16" if value.dtype == ir.DataType.BFLOAT16 else value.dtype.numpy().name
+    return TensorEntry(name=value.name, dtype=kind, shape=shape)
