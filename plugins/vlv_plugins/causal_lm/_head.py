@@ -14,9 +14,11 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from vlv_core import Near
 from vlv_core.errors import ConfigError, UsageError
+from vlv_core.parts import ExportPart
 from vlv_plugins._hub import fill, known_class, read_weights
 from vlv_plugins.causal_lm import _complete
 from vlv_plugins.causal_lm._checkpointing import checkpointed
+from vlv_plugins.causal_lm._export import make_part
 from vlv_plugins.causal_lm._graph import GraphStepper
 from vlv_plugins.causal_lm._lora import BASE, adapters, add_adapters
 from vlv_plugins.causal_lm._stepper import CausalLmStepper
@@ -87,6 +89,14 @@ class CausalLm(nn.Module):
         table = self.lm.get_input_embeddings().weight
         stepper = GraphStepper if table.is_cuda else CausalLmStepper
         return stepper(self.lm, prefix.detach().to(table.device, table.dtype), capacity)
+
+    def export_part(self) -> ExportPart:
+        """The graph that exporters compile, of the weights as they are now, adapters merged."""
+        return make_part(self)
+
+    def tokenizer_json(self) -> str:
+        """The tokenizer as a tokenizer.json, which decodes as `decode` does."""
+        return self.words.tokenizer.to_str()
 
     def learnable(self) -> set[str]:
         """The adapters if there are any, else all parameters."""

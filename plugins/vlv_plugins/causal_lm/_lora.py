@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from vlv_core.errors import ConfigError, MissingExtra
@@ -35,6 +36,27 @@ def add_adapters(lm: Any, config: CausalLmConfig) -> None:
 def adapters(module: nn.Module) -> set[str]:
     """Names of the adapters' parameters."""
     return {name for name, _ in module.named_parameters() if ADAPTER in name}
+
+
+@torch.no_grad()
+def merge_adapters(lm: Any) -> Any:
+    """`lm` with plain layers of weight W + scale B A where there were adapters.
+
+    Weights below an adapter are new tensors, all others stay as they are.
+    """
+    wrapped = [name for name, module in lm.named_modules() if hasattr(module, "lora_A")]
+    for name in wrapped:
+        layer = lm.get_submodule(name)
+        base: nn.Linear = layer.base_layer
+        weight = base.weight.clone()
+        for adapter in layer.active_adapters:
+            up, down = layer.lora_B[adapter].weight, layer.lora_A[adapter].weight
+            weight += layer.scaling[adapter] * (up @ down)
+        with torch.device("meta"):
+            merged = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None)
+        merged.weight, merged.bias = nn.Parameter(weight, requires_grad=False), base.bias
+        lm.set_submodule(name, merged)
+    return lm
 
 
 def _check_targets(lm: nn.Module, targets: str | tuple[str, ...]) -> None:

@@ -150,6 +150,10 @@ class MiniLm(nn.Module):
         width, device = self.model.head_width, self.model.embed_tokens.weight.device
         return make_part(self, angles=rope_angles(0, self.max_length, width, device=device))
 
+    def tokenizer_json(self) -> str:
+        """The tokenizer as a tokenizer.json, which decodes as `decode` does."""
+        return self.tokenizer.to_str()
+
     def load_assets(self, folder: Path) -> None:
         """Read the tokenizer of a model folder's part."""
         self.tokenizer = load_tokenizer(folder)

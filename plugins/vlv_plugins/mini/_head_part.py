@@ -1,6 +1,6 @@
 """`mini-lm` as an export part: the same weights, every operation a tensor's, the cache declared."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,14 @@ from vlv_core.ops import cached_attention, rotary
 from vlv_core.parts import ExportPart, head_part
 
 if TYPE_CHECKING:
-    from vlv_plugins.mini._head import Layer, MiniLm
+    from vlv_plugins.mini._head import MiniLm
 
 
 class HeadGraph(nn.Module):
     """prefix (B, M, W), tokens (B, T), position (B,), past... -> logits (B, V), present..."""
+
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, head: "MiniLm", *, cos: Tensor, sin: Tensor) -> None:
         super().__init__()
@@ -35,7 +38,7 @@ class HeadGraph(nn.Module):
 
     def _layer(
         self,
-        layer: "Layer",
+        layer: Any,
         x: Tensor,
         position: Tensor,
         past: tuple[Tensor, Tensor],
