@@ -1,0 +1,187 @@
+"""What is checked of an artefact before any of it is opened; each refusal is one sentence.
+
+"fast" reads the small files and hashes them; weights are compared by size. "full" hashes all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from vlv_core.errors import MissingExtra, ModelError
+from vlv_core.files import contained
+from vlv_export.external_data import check_external_data
+from vlv_export.manifest import Manifest, read_manifest
+from vlv_export.runtime.facts import (
+    GENERATION,
+    PREPROCESS,
+    TOKENIZER,
+    UNCONDITIONAL,
+    read_generation,
+    read_preprocess,
+)
+
+if TYPE_CHECKING:
+    from vlv_export.manifest import FileEntry, GraphEntry, VariantEntry
+    from vlv_export.runtime.facts import Generation
+
+Check = Literal["fast", "full"]
+Parts = Literal["caption", "all"]
+
+DRAWING = ("denoiser", "vae_decoder")
+"""parts that `parts="caption"` never opens"""
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+"""distributions that supply the module onnxruntime"""
+_CHUNK = 2**20
+
+
+def check_artefact(
+    folder: Path, *, variant: str | None = None, parts: Parts = "caption", check: Check = "fast"
+) -> Manifest:
+    """The manifest of a folder whose variant may be opened here.
+
+    Raises MissingExtra if onnxruntime is absent; ModelError or ConfigError if the folder is not
+    whole, was changed, or does not fit this machine.
+    """
+    manifest = read_manifest(folder)
+    entry = manifest.variant(variant)
+    _check_state(entry, name=variant or manifest.default)
+    _check_runtime(entry)
+    if parts == "all":
+        for part in DRAWING:
+            entry.graph(part)
+    files = manifest.files if check == "full" else needed_files(manifest, entry, parts=parts)
+    weights = {path for graph in entry.graphs.values() for path in graph.data}
+    for path in files:
+        hashed = check == "full" or path not in weights
+        check_file(folder, path, manifest.file(path), hashed=hashed)
+    for part, graph in entry.graphs.items():
+        if part not in DRAWING or parts == "all":
+            _check_graph(folder, part, graph, manifest)
+    read_preprocess(folder)
+    _check_generation(read_generation(folder), entry, parts=parts)
+    return manifest
+
+
+def needed_files(manifest: Manifest, entry: VariantEntry, *, parts: Parts) -> list[str]:
+    """Paths of the files that a variant is opened from. Raises ModelError for one not listed."""
+    wanted = [PREPROCESS, GENERATION, TOKENIZER]
+    wanted += [path for path in manifest.files if path.startswith("prompts/")]
+    if parts == "all":
+        wanted.append(UNCONDITIONAL)
+    for part, graph in entry.graphs.items():
+        if part not in DRAWING or parts == "all":
+            wanted += [graph.file, *graph.data]
+    for path in wanted:
+        manifest.file(path)
+    return list(dict.fromkeys(wanted))
+
+
+def check_file(folder: Path, name: str, entry: FileEntry, *, hashed: bool) -> None:
+    """Raises ModelError if a file lies outside, is absent, or is not what the manifest says."""
+    path = contained(folder, name)
+    if not path.is_file():
+        raise ModelError(f"{path} is missing", hint="copy the artefact again")
+    size = path.stat().st_size
+    if size != entry.bytes:
+        raise ModelError(
+            f"{path} has {size} bytes; the manifest says {entry.bytes}",
+            hint="copy the artefact again",
+        )
+    if hashed and sha256_of(path) != entry.sha256:
+        raise ModelError(
+            f"{path} was changed since it was exported: its sha256 is another",
+            hint="copy the artefact again",
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_state(entry: VariantEntry, *, name: str) -> None:
+    if entry.state == "pending":
+        raise ModelError(
+            f"variant {name!r} is not built yet: it waits for its target",
+            hint="open another variant, or build it where it is to run",
+        )
+    if entry.exporter != "onnx":
+        raise ModelError(
+            f"variant {name!r} was made by the exporter {entry.exporter!r}; "
+            "this runtime runs those of 'onnx'"
+        )
+
+
+def _check_runtime(entry: VariantEntry) -> None:
+    """The installed onnxruntime must be as new as the variant needs."""
+    found = runtime_version()
+    least = str(entry.compat.get("onnxruntime", "0"))
+    if _numbers(found) < _numbers(least):
+        raise ModelError(
+            f"this variant needs onnxruntime {least}, and {found} is installed",
+            hint=f"pip install 'onnxruntime>={least}'",
+        )
+
+
+def runtime_version() -> str:
+    """Of the installed onnxruntime, without importing it. Raises MissingExtra if it is absent."""
+    for name in RUNTIMES:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    raise MissingExtra("onnxruntime", extra="runtime")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """ "1.20.1" or ">=1.20" -> (1, 20, 1)."""
+    return tuple(map(int, re.findall(r"\d+", text)[:3]))
+
+
+def _check_graph(folder: Path, part: str, graph: GraphEntry, manifest: Manifest) -> None:
+    """The graph's weights are files of its own folder that the manifest lists."""
+    home = PurePosixPath(graph.file).parent
+    names = {_beside(path, home, part): manifest.file(path).bytes for path in graph.data}
+    check_external_data(contained(folder, graph.file), names)
+
+
+def _beside(path: str, home: PurePosixPath, part: str) -> str:
+    """A data file as its graph names it. Raises ModelError if it is not beside the graph."""
+    try:
+        return PurePosixPath(path).relative_to(home).as_posix()
+    except ValueError:
+        raise ModelError(
+            f"the weights of part {part!r} are in {path!r}, outside the graph's folder {home}",
+            hint="export the model again",
+        ) from None
+
+
+def _check_generation(facts: Generation, entry: VariantEntry, *, parts: Parts) -> None:
+    """The small files and the variant must speak of one model."""
+    capacity = entry.kv.get("capacity", facts.max_length)
+    if not 0 < facts.prefix_length < facts.max_length or capacity < facts.max_length:
+        raise ModelError(
+            f"{GENERATION} promises {facts.max_length} tokens with a prefix of "
+            f"{facts.prefix_length}; the variant's cache holds {capacity}",
+            hint="export the model again",
+        )
+    beyond = [token for token in facts.eos if not 0 <= token < facts.vocab_size]
+    if beyond or not facts.eos:
+        raise ModelError(
+            f"{GENERATION}: ends of text {list(facts.eos)} are not all tokens "
+            f"below {facts.vocab_size}",
+            hint="export the model again",
+        )
+    if parts == "all" and (facts.latent_shape is None or facts.schedule is None):
+        raise ModelError(
+            f"{GENERATION} has no latent_shape or no schedule, so the artefact cannot draw",
+            hint="export again with --reconstruct",
+        )

@@ -1,0 +1,91 @@
+"""The captioner of an artefact."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vlv_core.captioner import Captioner
+from vlv_core.errors import UsageError
+from vlv_export.preflight import Check, check_artefact, needed_files
+from vlv_export.runtime.backend import ArtefactBackend
+from vlv_export.runtime.facts import read_generation, read_preprocess
+from vlv_export.runtime.sessions import Sessions
+
+if TYPE_CHECKING:
+    from vlv_core.specs import OpenOptions
+    from vlv_export.manifest import Manifest
+
+_SHORT = {"float16": "fp16", "bfloat16": "bf16"}
+"""element types in the names of variants; float32 is every user's default and names none"""
+
+
+class Runtime(Captioner):
+    """Captions, embeds, redraws and mixes pictures, as the exported model does, without torch.
+
+    Not safe for use from two threads at once.
+    """
+
+    backend: ArtefactBackend
+    variant: str
+    """name of the variant that runs"""
+
+    @classmethod
+    def open(
+        cls,
+        out: Path | str,
+        *,
+        variant: str | None = None,
+        parts: Literal["caption", "all"] = "caption",
+        threads: int | None = None,
+        check: Check = "fast",
+    ) -> Runtime:
+        """The captioner of the artefact `out`; `variant` None takes the manifest's default.
+
+        `parts="all"` opens the diffusion too, which `reconstruct` needs. `threads` None takes all
+        physical cores. `check` "full" hashes the weights too. Raises ModelError or ConfigError,
+        each with a sentence, if the artefact is not whole or does not fit this machine; MissingExtra
+        if onnxruntime is absent.
+        """
+        folder = Path(out)
+        manifest = check_artefact(folder, variant=variant, parts=parts, check=check)
+        sessions = Sessions(folder, manifest, variant, threads)
+        preprocess = read_preprocess(folder)
+        backend = ArtefactBackend(
+            sessions, read_generation(folder), preprocess.pixels, drawing=parts == "all"
+        )
+        runtime = cls(
+            backend,
+            name=_name(manifest, variant),
+            domain=str(manifest.model.get("domain", "")),
+            view=preprocess.view,
+        )
+        runtime.variant = variant or manifest.default
+        return runtime
+
+
+def open_artefact(folder: Path, options: OpenOptions) -> Runtime:
+    """The opener of `manifest.json`. A `dtype` other than float32 names its portable variant."""
+    if options.device not in ("auto", "cpu"):
+        raise UsageError(
+            f"artefacts of ONNX graphs run on the CPU, not on {options.device!r}",
+            hint="use --device cpu, or the model that was exported",
+        )
+    short = _SHORT.get(options.dtype)
+    return Runtime.open(
+        folder,
+        variant=None if short is None else f"onnx-{short}",
+        parts=options.parts,
+        threads=options.threads,
+    )
+
+
+def _name(manifest: Manifest, variant: str | None) -> str:
+    """Model and content: equal for two artefacts whose variant says the same."""
+    entry = manifest.variant(variant)
+    digest = hashlib.sha256()
+    for path in sorted(needed_files(manifest, entry, parts="caption")):
+        digest.update(f"{path}\0{manifest.file(path).sha256}\n".encode())
+    shown = manifest.model.get("name", "model")
+    return f"{shown}@{digest.hexdigest()[:12]}/{variant or manifest.default}"

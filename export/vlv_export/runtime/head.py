@@ -1,0 +1,181 @@
+"""Decoding with an artefact's head: one graph for prefill and steps, bound once, run in place.
+
+Shape legend: B pictures, R rows, M prefix length, D width, k candidates.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlv_core.errors import ModelError, UsageError
+from vlv_core.protocols import TopK
+from vlv_export.runtime.cache import KvCache, Layer, Lineage, plan_moves
+
+if TYPE_CHECKING:
+    from vlv_export.runtime.facts import Generation
+    from vlv_export.runtime.sessions import Sessions
+
+ROOM = 64
+"""tokens that a cache first holds beside the prefix; it doubles that room when it is full, so that
+attention over a long capacity is not paid for by short captions"""
+BLOCK = 16
+"""capacities are multiples of it, so that similar requests use the same buffers"""
+KEPT = 4
+"""caches that are kept for the next requests"""
+
+
+class Head:
+    """The head's graph and the buffers that its decodes use, one after another."""
+
+    def __init__(self, sessions: Sessions, facts: Generation) -> None:
+        entry = sessions.graph("head")
+        self.session = sessions.session("head")
+        self.facts = facts
+        self.layers = [
+            Layer(each.name.removeprefix("past."), _size(each, 1), _size(each, 3), each.dtype)
+            for each in entry.inputs
+            if each.name.startswith("past.")
+        ]
+        self.sides = 1 if entry.shared_cache else 2
+        self._pool: list[tuple[KvCache, weakref.ref[HeadStepper] | None]] = []
+
+    def lease(self, user: HeadStepper, *, rows: int, capacity: int) -> KvCache:
+        """A cache of exactly this shape, one that no living decode uses if there is such."""
+        for index, (cache, owner) in enumerate(self._pool):
+            free = owner is None or owner() is None
+            if free and (cache.rows, cache.capacity) == (rows, capacity):
+                self._pool[index] = (cache, weakref.ref(user))
+                cache.side = 0
+                return cache
+        cache = KvCache(self.layers, rows=rows, capacity=capacity, sides=self.sides)
+        self._pool = [*self._pool[1 - KEPT :], (cache, weakref.ref(user))]
+        return cache
+
+    def release(self, cache: KvCache, *, clean: bool) -> None:
+        """The cache's user has no more need of it; one that overflowed is never used again."""
+        others = [pair for pair in self._pool if pair[0] is not cache]
+        self._pool = [(cache, None), *others] if clean else others
+
+    def bind(
+        self, cache: KvCache, *, prefix: NDArray[Any], tokens: NDArray[np.int64], k: int
+    ) -> Any:
+        """A run over the cache's first rows, as many as `prefix` (R, M, D) and `tokens` have."""
+        from vlv_export.runtime._onnxruntime import Bound
+
+        rows = len(prefix)
+        past = cache.tensors(rows, side=cache.side)
+        present = cache.tensors(rows, side=(cache.side + 1) % cache.sides)
+        if cache.sides == 1:
+            # The very same objects, so that both ends are bound to one value.
+            present = past
+        return Bound(
+            self.session,
+            {
+                "prefix": prefix,
+                "tokens": tokens,
+                "position": cache.position[:rows],
+                "k": np.array([k], np.int64),
+                **{f"past.{name}": tensor for name, tensor in past.items()},
+            },
+            {
+                "top_log_probs": np.empty((rows, k), np.float32),
+                "top_ids": np.empty((rows, k), np.int64),
+                **{f"present.{name}": tensor for name, tensor in present.items()},
+            },
+        )
+
+
+class HeadStepper:
+    """One decode in flight; see `protocols.Stepper`. All rows stand at the same position."""
+
+    def __init__(self, head: Head, prefix: NDArray[Any], capacity: int) -> None:
+        most = head.facts.max_length
+        if not prefix.shape[1] < capacity <= most:
+            raise UsageError(
+                f"a capacity of {capacity} tokens does not fit: the prefix has {prefix.shape[1]} "
+                f"and this model at most {most}",
+                hint="lower max_new_tokens",
+            )
+        self.head = head
+        self.capacity = capacity
+        self.prefix = np.ascontiguousarray(prefix, np.float32)
+        self.rows, self.filled = self.prefix.shape[:2]
+        self._clean = True
+
+    def prefill(self, k: int) -> TopK:
+        """Read the prefix (B, M, D); the best k first words of each row."""
+        self.lineage = Lineage(rows=self.rows, steps=self.capacity - self.filled)
+        capacity = self._rounded(self.filled + ROOM)
+        self.cache = self.head.lease(self, rows=self.rows, capacity=capacity)
+        k = min(k, self.head.facts.vocab_size)
+        self.cache.position[:] = 0
+        nothing = np.empty((self.rows, 0), np.int64)
+        return self._run(self.head.bind(self.cache, prefix=self.prefix, tokens=nothing, k=k))
+
+    def step(self, tokens: NDArray[np.int64], k: int) -> TopK:
+        """Append tokens (R,); the best k next words of each row."""
+        if self.filled == self.cache.capacity:
+            room = 2 * (self.filled - self.prefix.shape[1])
+            self._replace(np.arange(self.rows), capacity=self.prefix.shape[1] + room)
+        cache, k = self.cache, min(k, self.head.facts.vocab_size)
+        cache.tokens[: self.rows, 0] = tokens
+        cache.position[: self.rows] = self.filled
+        bound = cache.bound.get((self.rows, k, cache.side))
+        if bound is None:
+            nothing = np.empty((self.rows, 0, self.prefix.shape[2]), np.float32)
+            bound = self.head.bind(cache, prefix=nothing, tokens=cache.tokens[: self.rows], k=k)
+            cache.bound[self.rows, k, cache.side] = bound
+        self.filled += 1
+        self.lineage.step()
+        return self._run(bound)
+
+    def select(self, rows: NDArray[np.int64]) -> None:
+        """Keep these rows (R',): repeats, reorders or drops; copies no more than differs."""
+        if len(rows) > self.cache.rows:
+            self._replace(rows, capacity=self.cache.capacity)
+        else:
+            entries = self.lineage.starts(rows)
+            # Entry 0 is the prefix, which begins at position 0; entry n is the n-th token.
+            length = self.prefix.shape[1]
+            starts = np.where(entries == 0, 0, length + entries - 1)
+            sources = np.where(starts < self.filled, rows, np.arange(len(rows)))
+            moves = plan_moves(sources, starts, spare=self.cache.rows)
+            self.cache.move(list(moves), filled=self.filled)
+        self.lineage.select(rows)
+        self.rows = len(rows)
+
+    def _replace(self, rows: NDArray[np.int64], *, capacity: int) -> None:
+        """Go on in a larger cache, with these rows of this one."""
+        old, needed = self.cache, max(len(rows), self.cache.rows)
+        self.cache = self.head.lease(self, rows=needed, capacity=self._rounded(capacity))
+        self.cache.take(old, rows, filled=self.filled)
+        self.head.release(old, clean=self._clean)
+
+    def _rounded(self, capacity: int) -> int:
+        """What to allocate: at most what the request, or the model, can ever hold."""
+        most = min(-(-self.capacity // BLOCK) * BLOCK, self.head.facts.max_length)
+        return min(-(-capacity // BLOCK) * BLOCK, most)
+
+    def _run(self, bound: Any) -> TopK:
+        bound.run()
+        self.cache.flip()
+        # Copies: the buffers are written again by the next step.
+        top = TopK(bound.outputs["top_log_probs"].copy(), bound.outputs["top_ids"].copy())
+        if not np.isfinite(top.log_probs).all():
+            self._clean = False
+            self.head.release(self.cache, clean=False)
+        return top
+
+
+def _size(entry: Any, axis: int) -> int:
+    if len(entry.shape) != 4 or not isinstance(entry.shape[axis], int):
+        raise ModelError(
+            f"the head's {entry.name!r} has the shape {entry.shape}; "
+            "this runtime reads (batch, heads, capacity, width)",
+            hint="use the version of vlv that wrote the artefact",
+        )
+    return entry.shape[axis]
