@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from vlv_core.errors import MissingExtra, ModelError
 from vlv_core.files import contained
 from vlv_export.external_data import check_external_data
-from vlv_export.manifest import Manifest, read_manifest
-from vlv_export.runtime.facts import (
+from vlv_export.facts import (
     GENERATION,
     PREPROCESS,
     TOKENIZER,
@@ -23,10 +22,11 @@ from vlv_export.runtime.facts import (
     read_generation,
     read_preprocess,
 )
+from vlv_export.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
+    from vlv_export.facts import Generation
     from vlv_export.manifest import FileEntry, GraphEntry, VariantEntry
-    from vlv_export.runtime.facts import Generation
 
 Check = Literal["fast", "full"]
 Parts = Literal["caption", "all"]

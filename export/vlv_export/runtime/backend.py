@@ -14,7 +14,7 @@ from vlv_core.files import contained
 from vlv_core.preprocess import to_pixels
 from vlv_core.prompts import PromptTokenizer
 from vlv_core.protocols import Conditioning, Encoded
-from vlv_export.runtime.facts import TOKENIZER, UNCONDITIONAL, Generation
+from vlv_export.facts import TOKENIZER, UNCONDITIONAL, Generation
 from vlv_export.runtime.head import Head, HeadStepper
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from vlv_core.captioner import Captioner
 from vlv_core.errors import UsageError
+from vlv_export.facts import read_generation, read_preprocess
 from vlv_export.preflight import Check, check_artefact, needed_files
 from vlv_export.runtime.backend import ArtefactBackend
-from vlv_export.runtime.facts import read_generation, read_preprocess
 from vlv_export.runtime.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ class Runtime(Captioner):
         """The captioner of the artefact `out`; `variant` None takes the manifest's default.
 
         `parts="all"` opens the diffusion too, which `reconstruct` needs. `threads` None takes all
-        physical cores. `check` "full" hashes the weights too. Raises ModelError or ConfigError,
-        each with a sentence, if the artefact is not whole or does not fit this machine; MissingExtra
-        if onnxruntime is absent.
+        physical cores. `check` "full" hashes the weights too.
+        Raises ModelError or ConfigError if the artefact is not whole or does not fit this machine;
+        MissingExtra if onnxruntime is absent.
         """
         folder = Path(out)
         manifest = check_artefact(folder, variant=variant, parts=parts, check=check)

@@ -16,7 +16,7 @@ from vlv_core.protocols import TopK
 from vlv_export.runtime.cache import KvCache, Layer, Lineage, plan_moves
 
 if TYPE_CHECKING:
-    from vlv_export.runtime.facts import Generation
+    from vlv_export.facts import Generation
     from vlv_export.runtime.sessions import Sessions
 
 ROOM = 64

@@ -1,4 +1,4 @@
-"""The artefact's small files: how pictures come in, and how words come out."""
+"""An artefact's small files: how pictures come in, and how words come out."""
 
 import json
 from dataclasses import asdict, dataclass
