@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tests.export import lowering_graphs
 
+from tests.export import lowering_graphs
 from vlv_core.parts import ExportPart
 
 Tiny = tuple[dict[str, ExportPart], dict[str, Path]]

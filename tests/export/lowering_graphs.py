@@ -9,8 +9,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from tests.core import tiny_folder
 
+from tests.core import tiny_folder
 from vlv_core.loading import load
 from vlv_core.model_parts import export_parts
 from vlv_core.parts import ExportPart

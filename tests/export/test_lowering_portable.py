@@ -8,8 +8,8 @@ import onnxruntime as ort
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.export.lowering_graphs import graph_of, rel_l2, run, session, value
 
+from tests.export.lowering_graphs import graph_of, rel_l2, run, session, value
 from vlv_core import ops
 from vlv_export.lowering._cleanup import clean
 from vlv_export.lowering._emit import Emitter

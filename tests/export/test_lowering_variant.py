@@ -7,8 +7,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
-from tests.export.lowering_graphs import eager, rel_l2, run
 
+from tests.export.lowering_graphs import eager, rel_l2, run
 from vlv_core.errors import UsageError
 from vlv_core.parts import ExportPart
 from vlv_export.lowering._variant import build_variant
