@@ -55,7 +55,7 @@ class Florence2Bottleneck(nn.Module):
 
     def read(self, tokens: Tensor) -> Tensor:
         """tokens (B, N, De) -> the decoder's output on the queries (B, K, D), before phi."""
-        language, batch = self.language_model, len(tokens)
+        language, batch = self.language_model, tokens.shape[0]
         tokens = self.adapter(tokens.to(self.queries.dtype))
         prompt = language.shared(self.prompt_ids).to(tokens.dtype)
         inputs = torch.cat([tokens, prompt.expand(batch, -1, -1)], dim=1)

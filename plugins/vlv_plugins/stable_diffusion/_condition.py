@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from vlv_core import Conditioning, Near
+from vlv_core.prompts import PromptTokenizer
 from vlv_plugins._hub import fill, read_weights
 from vlv_plugins.stable_diffusion._complete import ZEROS, check_architecture
-from vlv_plugins.stable_diffusion._text import TextEncoder, text_config
-from vlv_plugins.stable_diffusion._tokenizer import PromptTokenizer
+from vlv_plugins.stable_diffusion._text import TextEncoder, first_end, text_config
+from vlv_plugins.stable_diffusion._tokenizer import ClipTokenizer
 from vlv_plugins.stable_diffusion.config import (
     TEXT_STEM,
     StableDiffusion3Config,
@@ -35,7 +36,7 @@ class ClipCondition(nn.Module):
     def __init__(
         self,
         encoders: Sequence[TextEncoder],
-        tokenizers: Sequence[PromptTokenizer],
+        tokenizers: Sequence[ClipTokenizer],
         *,
         empty_is_zeros: bool = False,
         variant: str = "",
@@ -56,13 +57,29 @@ class ClipCondition(nn.Module):
 
     def from_text(self, captions: Sequence[str]) -> tuple[Conditioning, list[int]]:
         """Conditioning (B, max_queries, Dc) of captions, and how many tokens of each were cut."""
-        prompts = [tokenize(captions, length=self.max_queries) for tokenize in self.tokenizers]
+        rows = [prompt(captions, length=self.max_queries) for prompt in self.prompts]
+        cut = [max(counts) for counts in zip(*(each for _, each in rows), strict=True)]
+        return self.read_ids(*(torch.from_numpy(ids) for ids, _ in rows)), cut
+
+    def read_ids(self, *ids: Tensor) -> Conditioning:
+        """ids (B, max_queries) of each text encoder's `prompts` -> Conditioning."""
         embeddings = [
-            encoder.embed(prompt.ids)
-            for encoder, prompt in zip(self.text_encoders, prompts, strict=True)
+            encoder.embed(rows) for encoder, rows in zip(self.text_encoders, ids, strict=True)
         ]
-        cut = [max(counts) for counts in zip(*(prompt.cut for prompt in prompts), strict=True)]
-        return self._read(embeddings, [prompt.ends for prompt in prompts]), cut
+        ends = [
+            first_end(rows, end=prompt.end) for rows, prompt in zip(ids, self.prompts, strict=True)
+        ]
+        return self._read(embeddings, ends)
+
+    @property
+    def prompts(self) -> tuple[PromptTokenizer, ...]:
+        """How captions become ids, one for each text encoder."""
+        return tuple(tokenizer.prompts for tokenizer in self.tokenizers)
+
+    @property
+    def vocab_sizes(self) -> tuple[int, ...]:
+        """Rows of each text encoder's table."""
+        return tuple(encoder.vocab_size for encoder in self.text_encoders)
 
     def unconditional(self, length: int) -> Conditioning:
         """The padded empty prompt's first `length` positions (1, length, Dc); computed once."""
@@ -154,7 +171,7 @@ def _assemble(
         TextEncoder(text_config(tables[name], where=name), projected=own, penultimate=penultimate)
         for name, own in zip(names, projected, strict=True)
     ]
-    tokenizers = [PromptTokenizer(tables.get(name, {})) for name in numbered("tokenizer", config)]
+    tokenizers = [ClipTokenizer(tables.get(name, {})) for name in numbered("tokenizer", config)]
     return ClipCondition(
         encoders, tokenizers, empty_is_zeros=empty_is_zeros, variant=config.variant
     )

@@ -6,7 +6,6 @@ transformers' CLIPTextModel takes ids alone, so its pass is written out here, on
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -25,6 +24,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.width: int = config.hidden_size
         self.length: int = config.max_position_embeddings
+        self.vocab_size: int = config.vocab_size
         self.layers_left = 1 if penultimate else 0
         """layers after the one whose output is `hidden`; without any, the final norm is applied"""
         self.text_projection: nn.Linear | None = None
@@ -60,8 +60,21 @@ class TextEncoder(nn.Module):
             return hidden, None
         for layer in layers[split:]:
             x = layer(x, None, is_causal=True)
-        last = x[:, -1] if ends is None else x[torch.arange(len(x)), ends.to(x.device)]
+        last = x[:, -1] if ends is None else _at(x, ends.to(x.device))
         return hidden, self.text_projection(model.final_layer_norm(last))
+
+
+def first_end(ids: Tensor, *, end: int) -> Tensor:
+    """Where the first end token after the start stands, (B,), in ids (B, L).
+
+    A caption that holds the end token as a word ends there, as it does in the original.
+    """
+    return 1 + (ids[:, 1:] == end).int().argmax(dim=1)
+
+
+def _at(x: Tensor, positions: Tensor) -> Tensor:
+    """x (B, K, W) at positions (B,) -> (B, W)."""
+    return x.gather(1, positions[:, None, None].expand(-1, 1, x.shape[2]))[:, 0]
 
 
 def text_config(table: Mapping[str, Any], *, where: str) -> CLIPTextConfig:

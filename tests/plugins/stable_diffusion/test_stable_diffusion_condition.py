@@ -63,6 +63,24 @@ def test_captions_are_encoded_as_by_the_pipeline(published: Published) -> None:
     assert cut == [0, 0, len(whole) - LENGTH]
 
 
+def test_a_caption_ends_where_its_first_end_token_stands(published: Published) -> None:
+    captions = ["a red <|endoftext|> circle", "<|endoftext|>", "<|endoftext|><|endoftext|> red"]
+    with torch.no_grad():
+        ours, _ = published.condition.from_text(captions)
+        theirs, _ = encoded(published, captions)
+    check(published, ours, theirs)
+
+
+def test_ids_alone_are_read_as_the_captions_that_they_stand_for(published: Published) -> None:
+    condition = published.condition
+    ids = [prompt(CAPTIONS, length=condition.max_queries)[0] for prompt in condition.prompts]
+    assert all(rows.max() < size for rows, size in zip(ids, condition.vocab_sizes, strict=True))
+    with torch.no_grad():
+        ours = condition.read_ids(*(torch.from_numpy(rows) for rows in ids))
+        theirs, _ = encoded(published, CAPTIONS)
+    check(published, ours, theirs)
+
+
 def test_embeddings_are_read_as_the_tokens_that_they_stand_for(published: Published) -> None:
     # A caption that is cut ends at the last position, where learned embeddings are pooled too.
     captions = [CAPTIONS[2], "circle red " * 20]
@@ -85,10 +103,9 @@ def test_only_xl_takes_zeros_for_unconditional(published: Published) -> None:
 
 
 def test_padding_is_the_tokenizers_own(published: Published) -> None:
-    paddings = [
-        tokenize(["red"], length=9).ids[0, -1] for tokenize in published.condition.tokenizers
-    ]
-    end = published.condition.tokenizers[0].end
+    prompts = published.condition.prompts
+    paddings = [prompt(["red"], length=9)[0][0, -1] for prompt in prompts]
+    end = prompts[0].end
     due = {
         "stable-diffusion": [end],
         "stable-diffusion-v": [0],

@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -26,7 +27,7 @@ from vlv_core.config import configure, to_dict
 from vlv_core.errors import ConfigError, ModelError
 from vlv_core.specs import Near, Source, resolve
 from vlv_plugins.stable_diffusion._complete import complete, read_specials
-from vlv_plugins.stable_diffusion._tokenizer import PromptTokenizer
+from vlv_plugins.stable_diffusion._tokenizer import ClipTokenizer
 from vlv_plugins.stable_diffusion.config import (
     StableDiffusion3Config,
     StableDiffusionConfig,
@@ -149,30 +150,29 @@ def test_missing_tokenizer_files_are_named(plain: Published) -> None:
 
 def test_vocabulary_and_merges_make_the_same_tokenizer(plain: Published) -> None:
     captions = ["a RED circle!", "cities are red", "naïve — 東京 !?"]
-    due = plain.condition.tokenizers[0](captions, length=30)
+    due = plain.condition.prompts[0](captions, length=30)
     folder = plain.folder / "tokenizer"
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
-    made = plain.build_condition().tokenizers[0](captions, length=30)
-    assert torch.equal(made.ids, due.ids) and made.cut == due.cut
+    made = plain.build_condition().prompts[0](captions, length=30)
+    np.testing.assert_array_equal(made[0], due[0])
+    assert made[1] == due[1]
     theirs = plain.pipe.tokenizer(captions, padding="max_length", max_length=30)
-    assert made.ids.tolist() == theirs.input_ids
+    assert made[0].tolist() == theirs.input_ids
 
 
 def test_assets_bring_the_tokenizers_back(published: Published, tmp_path: Path) -> None:
     captions = ["a red circle!", "cities"]
     published.condition.save_assets(tmp_path)
     fresh = resolve(published.spec.build)(published.config, Near(view_size=VIEW))
-    assert not torch.equal(
-        fresh.tokenizers[0](captions, length=20).ids,
-        published.condition.tokenizers[0](captions, length=20).ids,
-    )
+    first = (each.prompts[0](captions, length=20)[0] for each in (fresh, published.condition))
+    assert not np.array_equal(*first)
     fresh.load_assets(tmp_path)
-    for mine, due in zip(fresh.tokenizers, published.condition.tokenizers, strict=True):
-        assert torch.equal(mine(captions, length=20).ids, due(captions, length=20).ids)
+    for mine, due in zip(fresh.prompts, published.condition.prompts, strict=True):
+        np.testing.assert_array_equal(mine(captions, length=20)[0], due(captions, length=20)[0])
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"tokenizer.json", "tokenizer_2.json"} or len(fresh.tokenizers) == 1
     (tmp_path / "tokenizer.json").unlink()
@@ -181,11 +181,11 @@ def test_assets_bring_the_tokenizers_back(published: Published, tmp_path: Path) 
 
 
 def test_another_models_tokenizer_is_refused(plain: Published) -> None:
-    tokenizer = PromptTokenizer({"pad_token": "<|padding|>"})
-    assert tokenizer(["a"], length=4).ids.tolist() == [[256, 97, 256, 256]]
-    tokenizer._use(plain.condition.tokenizers[0].tokenizer, fallback=True)
+    tokenizer = ClipTokenizer({"pad_token": "<|padding|>"})
+    assert tokenizer.prompts(["a"], length=4)[0].tolist() == [[256, 97, 256, 256]]
+    tokenizer._use(plain.condition.prompts[0].tokenizer, fallback=True)
     with pytest.raises(ModelError, match=r"no token '<\|padding\|>', which is its pad_token"):
-        tokenizer._use(plain.condition.tokenizers[0].tokenizer)
+        tokenizer._use(plain.condition.prompts[0].tokenizer)
 
 
 def test_special_tokens_come_from_the_file_that_counts(tmp_path: Path) -> None:
