@@ -19,6 +19,11 @@ def write_atomically(path: Path, data: bytes) -> None:
 def contained(folder: Path, name: str) -> Path:
     """The file `name` of a folder. Raises ModelError if it lies elsewhere, by any trick."""
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):
+        # a loop of links, or a name that no file can have
+        inside = False
+    if not inside:
         raise ModelError(f"{name!r} would lie outside {folder}", hint="do not trust this folder")
     return path

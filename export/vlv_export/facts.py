@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from vlv_core.captioner import Limits
 from vlv_core.config import convert
-from vlv_core.errors import ModelError
+from vlv_core.errors import ConfigError, ModelError
 from vlv_core.files import contained
 from vlv_core.sampling import Schedule, Spacing
 from vlv_core.specs import PixelSpec, Prediction, View
@@ -81,6 +81,17 @@ class Generation:
     """one for each text encoder; empty if there is none to read captions"""
     skip_special_tokens: bool = True
     """whether special tokens are left out of a caption's text"""
+
+    def __post_init__(self) -> None:
+        sizes = (self.max_length, self.max_queries, self.prefix_length, self.dim, self.vocab_size)
+        if min(*sizes, *(self.latent_shape or ())) < 1:
+            raise ConfigError("a size is below 1")
+        if not self.eos or not all(0 <= token < self.vocab_size for token in self.eos):
+            raise ConfigError(f"eos {list(self.eos)} are not tokens below {self.vocab_size}")
+        if self.prefix_length >= self.max_length:
+            raise ConfigError(
+                f"a prefix of {self.prefix_length} leaves no room in {self.max_length} tokens"
+            )
 
     @property
     def limits(self) -> Limits:

@@ -32,7 +32,7 @@ def open_session(path: Path, *, threads: int, alone: bool) -> ort.InferenceSessi
     options.log_severity_level = 4
     if not alone:
         # Threads that spin on after a run would take the cores from the next graph.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return ort.InferenceSession(str(path), options, providers=list(PROVIDERS))
     except Exception as error:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from vlv_core.captioner import Captioner
-from vlv_core.errors import UsageError
+from vlv_core.errors import ModelError, UsageError
 from vlv_export.facts import read_generation, read_preprocess
-from vlv_export.preflight import Check, check_artefact, needed_files
+from vlv_export.preflight import Check, Parts, check_artefact, needed_files
 from vlv_export.runtime.backend import ArtefactBackend
 from vlv_export.runtime.sessions import Sessions
 
@@ -37,32 +37,50 @@ class Runtime(Captioner):
         out: Path | str,
         *,
         variant: str | None = None,
-        parts: Literal["caption", "all"] = "caption",
+        parts: Parts = "caption",
         threads: int | None = None,
         check: Check = "fast",
     ) -> Runtime:
         """The captioner of the artefact `out`; `variant` None takes the manifest's default.
 
         `parts="all"` opens the diffusion too, which `reconstruct` needs. `threads` None takes all
-        physical cores. `check` "full" hashes the weights too.
+        physical cores. `check` "full" hashes the weights too. A variant that was built and never
+        proved is proved first, on the golden file (L1).
         Raises ModelError or ConfigError if the artefact is not whole or does not fit this machine;
         MissingExtra if onnxruntime is absent.
         """
         folder = Path(out)
         manifest = check_artefact(folder, variant=variant, parts=parts, check=check)
-        sessions = Sessions(folder, manifest, variant, threads)
-        preprocess = read_preprocess(folder)
-        backend = ArtefactBackend(
-            sessions, read_generation(folder), preprocess.pixels, drawing=parts == "all"
-        )
-        runtime = cls(
-            backend,
-            name=_name(manifest, variant),
-            domain=str(manifest.model.get("domain", "")),
-            view=preprocess.view,
-        )
-        runtime.variant = variant or manifest.default
-        return runtime
+        if manifest.variant(variant).state == "built":
+            _prove(folder, variant or manifest.default, threads=threads)
+        return open_checked(folder, manifest, variant=variant, parts=parts, threads=threads)
+
+
+def open_checked(
+    folder: Path,
+    manifest: Manifest,
+    *,
+    variant: str | None = None,
+    parts: Parts = "caption",
+    threads: int | None = None,
+) -> Runtime:
+    """The captioner of an artefact that `check_artefact` passed, proved or not.
+
+    Parity opens variants with it, which nobody has proved yet.
+    """
+    sessions = Sessions(folder, manifest, variant, threads)
+    preprocess = read_preprocess(folder)
+    backend = ArtefactBackend(
+        sessions, read_generation(folder), preprocess.pixels, drawing=parts == "all"
+    )
+    runtime = Runtime(
+        backend,
+        name=_name(manifest, variant),
+        domain=str(manifest.model.get("domain", "")),
+        view=preprocess.view,
+    )
+    runtime.variant = variant or manifest.default
+    return runtime
 
 
 def open_artefact(folder: Path, options: OpenOptions) -> Runtime:
@@ -79,6 +97,19 @@ def open_artefact(folder: Path, options: OpenOptions) -> Runtime:
         parts=options.parts,
         threads=options.threads,
     )
+
+
+def _prove(folder: Path, variant: str, *, threads: int | None) -> None:
+    """Raises ModelError unless the variant says here what the model said when it was exported."""
+    from vlv_export.parity import check
+
+    report = check(folder, variant, ["L1"], threads=threads)
+    if report.verdict != "passed":
+        said = "; ".join(report.failures()) or report.verdict
+        raise ModelError(
+            f"variant {variant!r} was never proved, and cannot be here: {said}",
+            hint="open another variant, or export the model again",
+        )
 
 
 def _name(manifest: Manifest, variant: str | None) -> str:

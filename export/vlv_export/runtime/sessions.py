@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from vlv_core.errors import MissingExtra, ModelError
@@ -19,6 +18,14 @@ if TYPE_CHECKING:
 
 DECODING = "head"
 """the part that is run token by token"""
+_TYPES = {
+    "float32": "tensor(float)",
+    "float16": "tensor(float16)",
+    "uint8": "tensor(uint8)",
+    "int32": "tensor(int32)",
+    "int64": "tensor(int64)",
+}
+"""what inputs and outputs may be -> onnxruntime's name of it"""
 
 
 class Sessions:
@@ -50,7 +57,7 @@ class Sessions:
             session = open_session(
                 contained(self.folder, entry.file), threads=self.threads, alone=part == DECODING
             )
-            _check_names(entry, session)
+            _check_contract(entry, session)
             self._open[part] = session
         return self._open[part]
 
@@ -77,19 +84,25 @@ class Sessions:
         return dict(zip(wanted, _onnxruntime.run(session, given, wanted), strict=True))
 
 
-def _check_names(entry: GraphEntry, session: Any) -> None:
-    """The graph must be what the manifest says of it."""
+def _check_contract(entry: GraphEntry, session: Any) -> None:
+    """The graph's inputs and outputs must be what the manifest says, which buffers are made by.
+
+    Raises ModelError.
+    """
     for found, told in (
         (session.get_inputs(), entry.inputs),
         (session.get_outputs(), entry.outputs),
     ):
-        names, expected = [each.name for each in found], [each.name for each in told]
-        if sorted(names) != sorted(expected):
-            odd = sorted(set(names) ^ set(expected))
+        real = {each.name: (each.type, _fixed(each.shape)) for each in found}
+        said = {each.name: (_TYPES.get(each.dtype), _fixed(each.shape)) for each in told}
+        if real != said:
+            odd = [name for name in {**real, **said} if real.get(name) != said.get(name)]
             raise ModelError(
-                f"{entry.file} and the manifest disagree on {', '.join(odd) or 'a name twice'}",
+                f"{entry.file} and the manifest disagree on {', '.join(odd)}",
                 hint="copy the artefact again",
             )
-    for each in (*entry.inputs, *entry.outputs):
-        if each.dtype != "bfloat16" and each.dtype not in np.sctypeDict:
-            raise ModelError(f"{entry.file}: {each.name!r} has an unknown type {each.dtype!r}")
+
+
+def _fixed(shape: Sequence[int | str | None]) -> tuple[int | None, ...]:
+    """A shape with None for its dynamic axes."""
+    return tuple(size if isinstance(size, int) else None for size in shape)
