@@ -1,0 +1,277 @@
+"""The work of an export, as steps of a workspace. Steps up to `assets` need torch, later ones do
+not, and the model is let go of between them."""
+
+import gc
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+
+from vlv_core.captioner import Captioner
+from vlv_core.config import convert
+from vlv_core.errors import UsageError, nearest
+from vlv_core.model import VLV
+from vlv_core.model_parts import export_parts
+from vlv_core.parts import CAPTION_PARTS, RECONSTRUCT_PARTS, ExportPart
+from vlv_export._assets import write_assets
+from vlv_export._capture import capture
+from vlv_export._describe import Built
+from vlv_export._finish import finish
+from vlv_export._golden import make_golden
+from vlv_export._source import Source, find_source, weights_of
+from vlv_export.exporters import Job, Planned, Request
+from vlv_export.fingerprint import code_beside, code_of, files_of, key_of, versions
+from vlv_export.golden import GOLDEN
+from vlv_export.manifest import FileEntry, VariantEntry
+from vlv_export.pipeline import Order, Outcome, Plan, Watcher
+from vlv_export.workspace import Workspace, check_free, open_workspace
+
+SEED = 0
+"""of golden values' random inputs"""
+LIBRARIES = ("torch", "transformers", "diffusers", "onnxscript", "onnx-ir")
+"""whose versions decide what is captured"""
+GOLDEN_CODE = tuple(
+    f"vlv_export.{name}"
+    for name in ("_golden", "_golden_cases", "golden", "pictures", "parity.meaning")
+)
+MADE_OF = {
+    "encoder": ("encoder", "bottleneck", "condition", "connector"),
+    "head": ("head",),
+    "condition": ("condition", "connector"),
+    "text": ("condition",),
+    "denoiser": ("diffusion",),
+    "vae_decoder": ("diffusion",),
+}
+"""graph -> the model's parts whose weights it holds, at most"""
+
+
+def make_plan(order: Order) -> tuple[Source, Plan]:
+    """What the order means; reads no weights.
+
+    Raises UsageError for an order that cannot be met, ModelError for a model that is none.
+    """
+    source = find_source(
+        order.model,
+        plugins=order.plugins,
+        diffusion=order.reconstruct,
+        random_weights=order.random_weights,
+    )
+    sketch = source.sketch(diffusion=order.reconstruct)
+    parts = _names(sketch, reconstruct=order.reconstruct)
+    variants = {}
+    for flag, exporter in order.exporters.items():
+        request = Request(
+            model=source.name,
+            dtypes=order.dtypes[flag],
+            parts=parts,
+            weights=weights_of(sketch),
+        )
+        variants[flag] = tuple(exporter.plan(request))
+    sizes = {name: 4 * sum(p.numel() for p in part.parameters()) for name, part in sketch.parts()}
+    plan = Plan(
+        model=source.name,
+        weights=sum(sizes.values()) // 4,
+        parts=parts,
+        variants=variants,
+        neutral_bytes=sum(sizes[made] for part in parts for made in MADE_OF[part]),
+    )
+    _check_default(order, plan)
+    return source, plan
+
+
+def export(order: Order, watcher: Watcher) -> Outcome:
+    """Make OUT.
+
+    Raises UsageError before any work for an order that cannot be met, NotProved if parity fails,
+    with everything that was made in OUT.rejected.
+    """
+    check_free(order.out, force=order.force)
+    source, plan = make_plan(order)
+    with open_workspace(order.out, force=order.force) as space:
+        space.require_space(plan.peak_bytes)
+        watcher.begin(_steps(plan))
+        try:
+            return _Export(order, source, plan, space, watcher).run()
+        finally:
+            watcher.end()
+
+
+@dataclass
+class _Export:
+    order: Order
+    source: Source
+    plan: Plan
+    space: Workspace
+    watcher: Watcher
+    keys: dict[str, str] = field(default_factory=dict)
+    """of steps that are done"""
+
+    def run(self) -> Outcome:
+        if self.order.threads is not None:
+            torch.set_num_threads(self.order.threads)
+        captioner = self.source.open(
+            plugins=self.order.plugins, diffusion=self.order.reconstruct
+        )
+        parts = export_parts(_model(captioner), reconstruct=self.order.reconstruct)
+        graphs = {part.name: self._capture(part) for part in parts}
+        golden = self._golden(captioner, parts)
+        assets = self._assets(captioner)
+        contracts = {part.name: _contract(part) for part in parts}
+        del captioner, parts
+        gc.collect()
+        built = {
+            planned.name: self._build(flag, planned, graphs, contracts, assets)
+            for flag, variants in self.plan.variants.items()
+            for planned in variants
+        }
+        return finish(
+            self.space,
+            self.order,
+            self.source,
+            built=built,
+            small={self.keys["assets"]: assets, self.keys["golden values"]: golden},
+            watcher=self.watcher,
+        )
+
+    def _capture(self, part: ExportPart) -> Path:
+        def make(folder: Path) -> None:
+            model = capture(part)
+            ir.save(model, folder / f"{part.name}.onnx", external_data=f"{part.name}.data")
+
+        key = key_of(
+            part=part.name,
+            model=self.source.identity,
+            reconstruct=self.order.reconstruct,
+            libraries=versions(LIBRARIES),
+            code=code_of(["vlv_core", "vlv_export._capture", "vlv_export._nodes"]),
+            model_code=code_beside(type(each) for each in part.module.modules()),
+        )
+        return self._step(f"capture {part.name}", key, make) / f"{part.name}.onnx"
+
+    def _golden(self, captioner: Captioner, parts: list[ExportPart]) -> Path:
+        def make(folder: Path) -> None:
+            make_golden(
+                _model(captioner),
+                parts,
+                captioner,
+                folder / GOLDEN,
+                plugins=self.order.plugins,
+                seed=SEED,
+                random_weights=self.source.random,
+            )
+
+        key = self._model_key(*GOLDEN_CODE)
+        return self._step("golden values", key, make)
+
+    def _assets(self, captioner: Captioner) -> Path:
+        def make(folder: Path) -> None:
+            write_assets(captioner, folder, reconstruct=self.order.reconstruct)
+
+        key = self._model_key("vlv_export._assets", "vlv_export.runtime.facts")
+        return self._step("assets", key, make)
+
+    def _model_key(self, *code: str) -> str:
+        """Of what is made from the whole model."""
+        return key_of(captured=self._captured(), code=code_of(code))
+
+    def _captured(self) -> list[str]:
+        return [key for step, key in self.keys.items() if step.startswith("capture ")]
+
+    def _build(
+        self,
+        flag: str,
+        planned: Planned,
+        graphs: Mapping[str, Path],
+        contracts: Mapping[str, ExportPart],
+        assets: Path,
+    ) -> Built:
+        exporter = self.order.exporters[flag]
+
+        def make(folder: Path) -> None:
+            job = Job(
+                planned=planned,
+                graphs=graphs,
+                parts=contracts,
+                assets=assets,
+                folder=folder / "files",
+                tell=self.watcher.tell,
+            )
+            job.folder.mkdir()
+            _write_built(exporter.build(job), folder)
+
+        if planned.waits:
+            entry = VariantEntry(exporter=flag, dtype=planned.dtype, state="pending", graphs={})
+            return Built(planned=planned, entry=entry)
+        key = key_of(
+            variant=[planned.name, planned.dtype],
+            captured=self._captured(),
+            assets=self.keys["assets"],
+            code=code_of([*exporter.sources(), "vlv_export.manifest"]),
+        )
+        return _read_built(planned, self._step(f"build {planned.name}", key, make), key)
+
+    def _step(self, name: str, key: str, make) -> Path:  # type: ignore[no-untyped-def]
+        self.keys[name] = key
+        self.watcher.step(name, kept=self.space.done(name, key))
+        return self.space.step(name, key, make)
+
+
+def _steps(plan: Plan) -> list[str]:
+    built = [name for name in plan.names()]
+    return [
+        *(f"capture {part}" for part in plan.parts),
+        "golden values",
+        "assets",
+        *(f"build {name}" for name in built),
+        *(f"prove {name}" for name in built),
+    ]
+
+
+def _write_built(entry: VariantEntry, folder: Path) -> None:
+    """Beside the variant's files, what it is and their hashes, which take a while for gigabytes."""
+    files = {name: asdict(each) for name, each in files_of(folder / "files").items()}
+    text = json.dumps({"entry": asdict(entry), "files": files})
+    (folder / "built.json").write_text(text, encoding="utf-8")
+
+
+def _read_built(planned: Planned, folder: Path, key: str) -> Built:
+    path = folder / "built.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    files = {
+        name: convert(FileEntry, each, str(path)) for name, each in data["files"].items()
+    }
+    entry = convert(VariantEntry, data["entry"], str(path))
+    return Built(planned=planned, entry=entry, files=files, folder=folder / "files", key=key)
+
+
+def _names(model: VLV, *, reconstruct: bool) -> tuple[str, ...]:
+    if not reconstruct:
+        return CAPTION_PARTS
+    drawing = [
+        name
+        for name in RECONSTRUCT_PARTS
+        if name != "text" or hasattr(model.condition, "read_ids")
+    ]
+    return (*CAPTION_PARTS, *drawing)
+
+
+def _contract(part: ExportPart) -> ExportPart:
+    """The part without its weights."""
+    return replace(part, module=None)  # type: ignore[arg-type]
+
+
+def _model(captioner: Captioner) -> VLV:
+    model: VLV = captioner.backend.model  # type: ignore[attr-defined]
+    return model
+
+
+def _check_default(order: Order, plan: Plan) -> None:
+    names = plan.names()
+    if order.default is not None and order.default not in names:
+        raise UsageError(
+            f"--default {order.default!r} is not among the variants{nearest(order.default, names)}"
+            f"; they are {', '.join(names)}"
+        )

@@ -1,0 +1,113 @@
+"""The model card, OUT/README.md: made from manifest and reports, so that it cannot say more."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from vlv_export.manifest import Manifest, VariantEntry
+from vlv_export.parity.report import Check, Level, Report
+from vlv_export.workspace import gigabytes
+
+
+def card(manifest: Manifest, reports: Mapping[str, Report]) -> str:
+    """Markdown."""
+    return "\n".join(_lines(manifest, reports)) + "\n"
+
+
+def size_of(manifest: Manifest, entry: VariantEntry) -> int:
+    """Bytes of a variant's graphs and weights, each file once."""
+    graphs = entry.graphs.values()
+    files = {name for graph in graphs for name in (graph.file, *graph.data)}
+    return sum(manifest.file(name).bytes for name in files)
+
+
+def tightest(level: Level) -> Check | None:
+    """The judged figure that is nearest to its bound, or furthest beyond it."""
+    judged = [check for check in level.checks if check.judged]
+    return max(judged, key=_used, default=None)
+
+
+def parity_cells(entry: VariantEntry) -> str:
+    """`L0 passed, L1 passed, L4 not applicable`; what is known of the variant in a line."""
+    levels = entry.parity.get("levels", {})
+    return ", ".join(f"{name} {state.partition(':')[0]}" for name, state in levels.items())
+
+
+def _lines(manifest: Manifest, reports: Mapping[str, Report]) -> Iterator[str]:
+    model = manifest.model
+    drawn = any("denoiser" in entry.graphs for entry in manifest.variants.values())
+    yield f"# {model['name']}"
+    yield ""
+    yield f"Captions{' and redraws' if drawn else ''} pictures with onnxruntime, without torch."
+    yield f"What the model has seen: {model['domain'] or 'not stated'}"
+    yield f"Licence: {model['licence'] or 'not stated'}"
+    if model.get("random_weights"):
+        yield ""
+        yield "**The weights are random**: this measures an architecture, and says nothing of use."
+    yield ""
+    yield "```"
+    yield "pip install 'vlv[runtime]'"
+    yield "vlv caption --model THIS_FOLDER picture.png"
+    yield "```"
+    yield ""
+    yield "## Variants"
+    yield "| variant | size | weights are | state | parity |"
+    yield "|---|---|---|---|---|"
+    for name, entry in manifest.variants.items():
+        yield _row(manifest, name, entry)
+    yield ""
+    yield f"`{manifest.default}` runs if none is named. proved: says what the trained model says, "
+    yield "level by level; built: nobody has run it yet; pending: waits for its target."
+    yield from _parity(reports)
+    yield ""
+    yield "## Made by"
+    tool, host = manifest.tool, manifest.host
+    yield f"{tool['name']} {tool['version']} on {manifest.created}, "
+    yield f"{host.get('os', '')} {host.get('machine', '')}; " + ", ".join(
+        f"{name} {version}" for name, version in manifest.packages.items()
+    )
+    yield from _weights(manifest)
+
+
+def _used(check: Check) -> float:
+    """How much of what is allowed a figure uses up: above 1 it has failed."""
+    if math.isnan(check.value):
+        return math.inf
+    if check.most is not None:
+        return check.value / check.most if check.most else math.inf * check.value or 0.0
+    assert check.least is not None
+    # Scores and agreements end at 1, so what counts is how far below that they are.
+    room = 1.0 - check.least
+    return (1.0 - check.value) / room if room > 0 else float(not check.passed) * math.inf or 0.0
+
+
+def _row(manifest: Manifest, name: str, entry: VariantEntry) -> str:
+    proved = entry.precision.get("proved", {})
+    shares = ", ".join(f"{kind} {share:.0%}" for kind, share in proved.items())
+    size = gigabytes(size_of(manifest, entry))
+    return f"| {name} | {size} | {shares} | {entry.state} | {parity_cells(entry)} |"
+
+
+def _parity(reports: Mapping[str, Report]) -> Iterator[str]:
+    """A line for each level."""
+    if not reports:
+        return
+    yield ""
+    yield "## Parity with the trained model"
+    yield "| variant | level | state | nearest to its bound |"
+    yield "|---|---|---|---|"
+    for name, report in reports.items():
+        for level in report.levels:
+            check = tightest(level)
+            said = check.sentence() if check else level.reason
+            yield f"| {name} | {level.level} | {level.state} | {said} |"
+    yield ""
+    yield "All figures: `reports/parity.md`."
+
+
+def _weights(manifest: Manifest) -> Iterator[str]:
+    parts = manifest.model.get("parts", {})
+    if parts:
+        yield ""
+        yield "Weights it was made from, by sha256:"
+        yield ""
+        yield from (f"- {part}: `{digest}`" for part, digest in parts.items())

@@ -1,0 +1,65 @@
+"""A flag for each registered exporter, found when the command line is read."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vlv_core.console import Session
+from vlv_core.registry import Plugins, available
+
+_FLAGS, _CHOSEN = f"{__name__}.flags", f"{__name__}.chosen"
+
+
+class ExportCommand(click.Command):
+    """A command with a flag for every registered exporter beside its own options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`--plugin` and `--block` count wherever they stand: they decide which flags exist."""
+        before = ctx.ensure_object(Session)
+        session = Session(
+            files=[*before.files, *map(Path, _values(args, "--plugin"))],
+            block=[*before.block, *_values(args, "--block")],
+        )
+        ctx.meta[_FLAGS] = _flags(session.find_plugins())
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Help may be asked for without parsing."""
+        if _FLAGS not in ctx.meta:
+            ctx.meta[_FLAGS] = _flags(ctx.ensure_object(Session).find_plugins())
+        own = super().get_params(ctx)
+        taken = {parameter.name for parameter in own}
+        return [*(flag for flag in ctx.meta[_FLAGS] if flag.name not in taken), *own]
+
+
+def chosen(ctx: click.Context) -> list[str]:
+    """The exporters whose flags were given, each once."""
+    return list(dict.fromkeys(ctx.meta.get(_CHOSEN, ())))
+
+
+def _flags(plugins: Plugins) -> list[click.Parameter]:
+    specs = {item.spec.name: item.spec for item in plugins.all("exporter")}
+    return [
+        click.Option(
+            [f"--{name}", name.replace("-", "_")],
+            is_flag=True,
+            expose_value=False,
+            callback=_choose,
+            help=f"{spec.summary}; {available(spec) or 'available'}.",
+        )
+        for name, spec in specs.items()
+    ]
+
+
+def _choose(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value:
+        name = parameter.opts[0].removeprefix("--")
+        ctx.meta.setdefault(_CHOSEN, []).append(name)
+
+
+def _values(args: list[str], option: str) -> list[str]:
+    """What follows an option, as a word of its own or after `=`."""
+    apart = [value for word, value in zip(args, args[1:], strict=False) if word == option]
+    joined = [word.partition("=")[2] for word in args if word.startswith(f"{option}=")]
+    return [*apart, *joined]

@@ -1,0 +1,209 @@
+"""`OUT.partial`: where an export works, step by step, until OUT is whole.
+
+    OUT.partial/lock              held while an export runs
+    OUT.partial/steps/NAME/       what a finished step wrote, and `.step.json`: its key, its files
+    OUT.partial/artefact/         what becomes OUT
+
+A step whose key is unchanged is not done again, so that an export that failed, was stopped or
+killed goes on where it was.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from vlv_core.errors import UsageError
+from vlv_export.manifest import MANIFEST
+
+_SEAL = ".step.json"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One export's; made by `open_workspace`."""
+
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        return beside(self.out, "partial")
+
+    @property
+    def artefact(self) -> Path:
+        """Being put together; whole once it holds a manifest."""
+        return self.folder / "artefact"
+
+    def finished(self, name: str) -> Path:
+        """Where a step's files are when it is done."""
+        return self.folder / "steps" / name.replace(" ", "-")
+
+    def done(self, name: str, key: str) -> bool:
+        """Whether a step was finished under this key, and its files are as it left them."""
+        folder = self.finished(name)
+        try:
+            seal = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return bool(seal == {"key": key, "files": _sizes(folder)})
+
+    def step(self, name: str, key: str, make: Callable[[Path], None]) -> Path:
+        """The folder that `make(folder)` filled, now or earlier under the same key.
+
+        It appears under its name only when `make` has returned.
+        """
+        folder = self.finished(name)
+        if self.done(name, key):
+            return folder
+        making = folder.with_name(f".{folder.name}.making")
+        for old in (folder, making):
+            shutil.rmtree(old, ignore_errors=True)
+        making.mkdir(parents=True)
+        try:
+            make(making)
+            seal = {"key": key, "files": _sizes(making)}
+            (making / _SEAL).write_text(json.dumps(seal), encoding="utf-8")
+            making.replace(folder)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise UsageError(
+                f"the disk of {self.out} is full",
+                hint="free some space and run the same command: finished steps are kept",
+            ) from error
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+        return folder
+
+    def assemble(self, files: Mapping[str, Path]) -> Path:
+        """Put the artefact together from steps' files (name in the artefact -> file).
+
+        Nothing is copied: a file gets a second name, or where the file system knows no such thing
+        it is moved, and its step is done again should the export be repeated.
+        """
+        shutil.rmtree(self.artefact, ignore_errors=True)
+        for name, file in files.items():
+            target = self.artefact / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, target)
+            except OSError:
+                file.replace(target)
+        return self.artefact
+
+    def accept(self) -> None:
+        """The artefact is whole: it becomes OUT, and the workspace is removed."""
+        before = beside(self.out, "replaced")
+        if self.out.exists():
+            self.out.replace(before)
+        self.artefact.replace(self.out)
+        for old in (before, self.folder):
+            shutil.rmtree(old, ignore_errors=True)
+
+    def reject(self) -> Path:
+        """The artefact is not proved: it becomes OUT.rejected, whose path is returned. OUT, if
+        there is one, and finished steps stay."""
+        rejected = beside(self.out, "rejected")
+        shutil.rmtree(rejected, ignore_errors=True)
+        self.artefact.replace(rejected)
+        return rejected
+
+    def require_space(self, needed: int) -> None:
+        """Raise UsageError unless the disk has room for so many bytes, those of finished steps
+        included."""
+        there = sum(_sizes(self.folder / "steps").values())
+        free = shutil.disk_usage(self.folder).free
+        if needed - there > free:
+            raise UsageError(
+                f"the export needs about {gigabytes(needed - there)} on the disk of "
+                f"{self.out.absolute().parent}, which has {gigabytes(free)} free",
+                hint="export fewer dtypes, or to another disk",
+            )
+
+
+@contextmanager
+def open_workspace(out: Path, *, force: bool = False) -> Iterator[Workspace]:
+    """The workspace of OUT, held for this process alone.
+
+    Raises UsageError if OUT exists and may not be replaced, or if another export holds it.
+    """
+    recover(out)
+    check_free(out, force=force)
+    workspace = Workspace(out)
+    try:
+        workspace.folder.mkdir(parents=True, exist_ok=True)
+        stream = (workspace.folder / "lock").open("a+b")
+    except OSError as error:
+        raise UsageError(f"cannot write {workspace.folder}: {error.strerror or error}") from None
+    with stream:
+        if not _lock(stream):
+            raise UsageError(
+                f"another export is writing {out}", hint="wait for it, or choose another -o"
+            )
+        yield workspace
+
+
+def check_free(out: Path, *, force: bool) -> None:
+    """Raise UsageError if OUT is there, unless it is an artefact that may be replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / MANIFEST).is_file():
+        raise UsageError(
+            f"{out} exists and is no artefact, so it is not replaced", hint="choose another -o"
+        )
+    if not force:
+        raise UsageError(
+            f"{out} exists",
+            hint="--force replaces it when the new one is whole; or choose another -o",
+        )
+
+
+def recover(out: Path) -> None:
+    """Undo a replacement that was cut off between its two renames."""
+    before = beside(out, "replaced")
+    if before.exists() and not out.exists():
+        before.replace(out)
+
+
+def beside(out: Path, ending: str) -> Path:
+    """OUT.ending"""
+    out = out.absolute()
+    return out.with_name(f"{out.name}.{ending}")
+
+
+def gigabytes(size: int) -> str:
+    """A size for people."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size / 1e3:.0f} kB"
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """The files of a folder; one that goes away meanwhile is left out."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        with suppress(OSError):
+            if path.is_file() and path.name != _SEAL:
+                found[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return found
+
+
+def _lock(stream: IO[bytes]) -> bool:
+    """False if another process holds the file; the lock ends with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
