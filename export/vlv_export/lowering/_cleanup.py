@@ -3,6 +3,8 @@
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from vlv_export.lowering._emit import MICROSOFT
+
 LARGE = 1 << 16
 """bytes: larger initializers are told apart when they are stored, by content"""
 
@@ -19,3 +21,20 @@ def clean(model: ir.Model) -> None:
         common.NameFixPass(),
         common.ClearMetadataAndDocStringPass(),
     )(model)
+    for node in model.graph:
+        if node.domain == MICROSOFT:
+            _blank_unused(node)
+
+
+def drop_unused(graph: ir.Graph) -> None:
+    """Remove nodes whose outputs nobody wants."""
+    for node in reversed(graph):
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            graph.remove(node, safe=True)
+
+
+def _blank_unused(node: ir.Node) -> None:
+    """An optional output without a name is not computed."""
+    for value in node.outputs[1:]:
+        if not value.uses() and not value.is_graph_output():
+            value.name = ""

@@ -25,6 +25,7 @@ class Emitter:
         """whether the nodes made now compute in float32 in every variant"""
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
         self._sizes: dict[str, ir.Value] = {}
+        self._sources = _first_of_each_axis(graph)
 
     def __call__(self, op: str, *inputs: ir.Value | None, **options: Any) -> ir.Value:
         """The output of a new node; see `several`."""
@@ -71,7 +72,7 @@ class Emitter:
         return made
 
     def size(self, value: ir.Value, axis: int) -> ir.Value:
-        """Length (1,) of an axis; axes of one symbolic name are measured once."""
+        """Length (1,) of an axis; axes of one symbolic name are measured once, where it first is."""
         assert value.shape is not None
         axis %= len(value.shape)
         length = value.shape[axis]
@@ -79,8 +80,9 @@ class Emitter:
             return self.constant([length])
         symbol = length.value or f"{value.name}/{axis}"
         if symbol not in self._sizes:
+            source, axis = self._sources.get(symbol, (value, axis))
             self._sizes[symbol] = self(
-                "Shape", value, dtype=INT64, shape=[1], start=axis, end=axis + 1
+                "Shape", source, dtype=INT64, shape=[1], start=axis, end=axis + 1
             )
         return self._sizes[symbol]
 
@@ -89,6 +91,17 @@ class Emitter:
         zero, one = self.constant(0), self.constant(1)
         end = self("Squeeze", length, dtype=INT64, shape=[])
         return self("Range", zero, end, one, dtype=INT64, shape=[None])
+
+
+def _first_of_each_axis(graph: ir.Graph) -> dict[str, tuple[ir.Value, int]]:
+    """Symbolic name of an axis -> the first value that has it, and where."""
+    found: dict[str, tuple[ir.Value, int]] = {}
+    made = (value for node in graph for value in node.outputs)
+    for value in (*graph.inputs, *made):
+        for axis, length in enumerate(value.shape or ()):
+            if not isinstance(length, int) and length.value is not None:
+                found.setdefault(length.value, (value, axis))
+    return found
 
 
 def width(value: ir.Value, axis: int) -> int:

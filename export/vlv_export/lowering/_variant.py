@@ -6,14 +6,20 @@ from pathlib import Path
 import onnx_ir as ir
 
 from vlv_core.errors import UsageError
-from vlv_export.lowering._cleanup import clean
-from vlv_export.lowering._emit import Emitter
+from vlv_export.lowering._cleanup import clean, drop_unused
+from vlv_export.lowering._emit import MICROSOFT, Emitter
+from vlv_export.lowering._fused import fuse_attention, fuse_caches, fuse_norms
+from vlv_export.lowering._linear import fold_transposes, join_siblings, tie_tables
+from vlv_export.lowering._packing import fuse_silu, pack_attention
 from vlv_export.lowering._portable import lower
+from vlv_export.lowering._quantise import Blocks, quantise_blocks
 from vlv_export.lowering._store import WeightStore, data_files
 from vlv_export.lowering._tail import add_tail
+from vlv_export.lowering._views import cancel_views
 from vlv_export.manifest import GraphEntry, TensorEntry
 
 DTYPES = ("fp32", "fp16", "bf16", "int8", "int4")
+QUANTISED = {"int8": Blocks(bits=8), "int4": Blocks(bits=4)}
 IR_VERSION = 10
 """of onnx's format: that of opset 21 and before, which runtimes of the last two years read"""
 
@@ -45,13 +51,42 @@ def build_variant(
 
 
 def _convert(model: ir.Model, part: str, dtype: str) -> None:
-    emit = Emitter(model.graph)
-    for node in tuple(model.graph):
+    graph = model.graph
+    fold_transposes(graph)
+    tie_tables(graph)
+    if dtype in QUANTISED:
+        fuse(graph, join=part == "head")
+    lower_rest(graph)
+    if part == "head":
+        add_tail(graph)
+    clean(model)
+    if dtype in QUANTISED:
+        quantise_blocks(graph, QUANTISED[dtype])
+        clean(model)
+
+
+def fuse(graph: ir.Graph, *, join: bool) -> None:
+    """onnxruntime's own operators wherever they fit; `join` products of one input, too."""
+    fuse_norms(graph)
+    fuse_caches(graph)
+    fuse_attention(graph)
+    cancel_views(graph)
+    drop_unused(graph)
+    pack_attention(graph)
+    drop_unused(graph)
+    if join:
+        join_siblings(graph)
+    fuse_silu(graph)
+    graph.opset_imports[MICROSOFT] = 1
+
+
+def lower_rest(graph: ir.Graph) -> None:
+    """Whatever `vlv` nodes are left and used, in standard operators."""
+    drop_unused(graph)
+    emit = Emitter(graph)
+    for node in tuple(graph):
         if node.domain == "vlv":
             lower(emit, node)
-    if part == "head":
-        add_tail(model.graph)
-    clean(model)
 
 
 def _write(model: ir.Model, part: str, folder: Path, store: WeightStore) -> GraphEntry:
