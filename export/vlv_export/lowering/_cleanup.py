@@ -10,12 +10,19 @@ LARGE = 1 << 16
 
 
 def clean(model: ir.Model) -> None:
-    """Merge equal nodes and constants, drop what nothing uses, name what has no name."""
+    """Merge equal nodes and constants, then `finish`."""
     ir.passes.Sequential(
         common.IdentityEliminationPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.DeduplicateInitializersPass(size_limit=LARGE),
         common.CommonSubexpressionEliminationPass(),
+    )(model)
+    finish(model)
+
+
+def finish(model: ir.Model) -> None:
+    """What changes no computation: drop what nothing uses, name what has no name."""
+    ir.passes.Sequential(
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedOpsetsPass(),
         common.NameFixPass(),

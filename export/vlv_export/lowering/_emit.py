@@ -62,17 +62,20 @@ class Emitter:
 
     def initializer(self, name: str, value: Any) -> ir.Value:
         """A new initializer: an array or any lazily made tensor of onnx_ir."""
-        tensor = ir.tensor(value) if isinstance(value, np.ndarray) else value
+        tensor: Any = ir.tensor(value) if isinstance(value, np.ndarray) else value
         while name in self.graph.initializers:
             name += "_"
         made = ir.Value(
-            name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
+            name=name,
+            shape=ir.Shape(tensor.shape),
+            type=ir.TensorType(tensor.dtype),
+            const_value=tensor,
         )
         self.graph.register_initializer(made)
         return made
 
     def size(self, value: ir.Value, axis: int) -> ir.Value:
-        """Length (1,) of an axis; axes of one symbolic name are measured once, where it first is."""
+        """Length (1,) of an axis; those of one symbolic name are measured once."""
         assert value.shape is not None
         axis %= len(value.shape)
         length = value.shape[axis]

@@ -69,7 +69,7 @@ def numbers(value: ir.Value) -> Array:
 def lazily(make: Callable[[], Array], *, dtype: ir.DataType, shape: Sequence[int]) -> ir.LazyTensor:
     """A tensor made when it is written, and not kept."""
     return ir.LazyTensor(
-        lambda: ir.Tensor(np.ascontiguousarray(make()), dtype=dtype), dtype, ir.Shape(shape)
+        lambda: ir.Tensor(np.asarray(make(), order="C"), dtype=dtype), dtype, ir.Shape(shape)
     )
 
 

@@ -40,7 +40,8 @@ def fuse_silu(graph: ir.Graph) -> None:
             made = gate.producer() if gate is not None else None
             if made is not None and made.op_type == "Sigmoid" and made.inputs[0] is x:
                 emit.anchor = node
-                replace(node, [emit("QuickGelu", x, domain=MICROSOFT, shape=x.shape, alpha=1.0)])
+                shape = node.outputs[0].shape
+                replace(node, [emit("QuickGelu", x, domain=MICROSOFT, shape=shape, alpha=1.0)])
                 break
 
 
@@ -63,7 +64,7 @@ def _projection(value: ir.Value | None) -> Linear | None:
 
 
 def _joined_bias(emit: Emitter, biases: list[ir.Value]) -> ir.Value:
-    size = sum(int(str((bias.shape or [0])[0])) for bias in biases)
+    size = sum(numbers(bias).size for bias in biases)
     tensor = lazily(
         lambda: np.concatenate([numbers(bias) for bias in biases]),
         dtype=ir.DataType.FLOAT,

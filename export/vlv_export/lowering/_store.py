@@ -41,7 +41,7 @@ class WeightStore:
         path = self.folder / file
         path.unlink(missing_ok=True)
         for value in graph.initializers.values():
-            tensor = value.const_value
+            tensor: Any = value.const_value
             assert tensor is not None
             if tensor.nbytes < INLINE:
                 value.const_value = ir.tensor(np.array(tensor.numpy()), dtype=tensor.dtype)
@@ -54,13 +54,13 @@ class WeightStore:
                 place.offset,
                 place.length,
                 tensor.dtype,
-                shape=tensor.shape,
+                shape=ir.Shape(tensor.shape),
                 name=value.name or "",
                 base_dir=self.folder,
             )
 
     def _place(self, tensor: Any, path: Path) -> Place:
-        data = memoryview(np.ascontiguousarray(tensor.numpy()).view(np.uint8).reshape(-1))
+        data: Any = np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)
         digest = hashlib.sha256(data).digest()
         if digest not in self._places:
             alignment = PAGE if data.nbytes >= 1 << 20 else LINE

@@ -6,18 +6,22 @@ from pathlib import Path
 import onnx_ir as ir
 
 from vlv_core.errors import UsageError
-from vlv_export.lowering._cleanup import clean, drop_unused
+from vlv_export.lowering._cleanup import clean, drop_unused, finish
 from vlv_export.lowering._emit import MICROSOFT, Emitter
 from vlv_export.lowering._fused import fuse_attention, fuse_caches, fuse_norms
 from vlv_export.lowering._linear import fold_transposes, join_siblings, tie_tables
+from vlv_export.lowering._lint import tensor_entry
 from vlv_export.lowering._packing import fuse_silu, pack_attention
 from vlv_export.lowering._portable import lower
+from vlv_export.lowering._precision import LOW, lower_precision
+from vlv_export.lowering._proof import proved_precision
 from vlv_export.lowering._quantise import Blocks, quantise_blocks
 from vlv_export.lowering._store import WeightStore, data_files
 from vlv_export.lowering._tail import add_tail
 from vlv_export.lowering._views import cancel_views
-from vlv_export.manifest import GraphEntry, TensorEntry
+from vlv_export.manifest import GraphEntry
 
+__all__ = ["DTYPES", "build_variant", "proved_precision"]
 DTYPES = ("fp32", "fp16", "bf16", "int8", "int4")
 QUANTISED = {"int8": Blocks(bits=8), "int4": Blocks(bits=4)}
 IR_VERSION = 10
@@ -25,7 +29,7 @@ IR_VERSION = 10
 
 
 def build_variant(
-    neutral: Mapping[str, Path],
+    neutral: Mapping[str, Path | ir.Model],
     folder: Path,
     *,
     dtype: str,
@@ -33,18 +37,18 @@ def build_variant(
 ) -> dict[str, GraphEntry]:
     """Write part -> graph file of a variant, and say what was written, relative to `folder`.
 
-    `neutral` maps parts to neutral ONNX files, whose weights are mapped, not loaded. Raises
-    UsageError for a dtype that does not exist or cannot hold the weights.
+    `neutral` maps parts to neutral ONNX files, whose weights are mapped, not loaded, or to models,
+    which are used up. Raises UsageError for a dtype that does not exist or cannot hold the weights.
     """
     if dtype not in DTYPES:
         raise UsageError(f"no dtype {dtype!r}; there are {', '.join(DTYPES)}")
     folder.mkdir(parents=True, exist_ok=True)
     store = WeightStore(folder)
     entries = {}
-    for part, path in neutral.items():
+    for part, given in neutral.items():
         if progress is not None:
             progress(f"{dtype}: {part}")
-        model = ir.load(path)
+        model = given if isinstance(given, ir.Model) else ir.load(given)
         _convert(model, part, dtype)
         entries[part] = _write(model, part, folder, store)
     return entries
@@ -63,6 +67,9 @@ def _convert(model: ir.Model, part: str, dtype: str) -> None:
     if dtype in QUANTISED:
         quantise_blocks(graph, QUANTISED[dtype])
         clean(model)
+    elif dtype in LOW:
+        lower_precision(model, part, dtype)
+        finish(model)
 
 
 def fuse(graph: ir.Graph, *, join: bool) -> None:
@@ -99,8 +106,8 @@ def _write(model: ir.Model, part: str, folder: Path, store: WeightStore) -> Grap
         file=f"{part}.onnx",
         data=data_files(model.graph),
         opset=model.graph.opset_imports[""],
-        inputs=tuple(_entry(value) for value in model.graph.inputs),
-        outputs=tuple(_entry(value) for value in model.graph.outputs),
+        inputs=tuple(tensor_entry(value) for value in model.graph.inputs),
+        outputs=tuple(tensor_entry(value) for value in model.graph.outputs),
         aliases={name: name.replace("past.", "present.", 1) for name in caches},
         shared_cache=bool(caches),
     )
@@ -108,10 +115,3 @@ def _write(model: ir.Model, part: str, folder: Path, store: WeightStore) -> Grap
 
 def _is_past(value: ir.Value) -> bool:
     return (value.name or "").startswith("past.")
-
-
-def _entry(value: ir.Value) -> TensorEntry:
-    assert value.name and value.dtype is not None and value.shape is not None
-    shape = tuple(each if isinstance(each, int) else str(each.value) for each in value.shape)
-    kind = "bfloat16" if value.dtype == ir.DataType.BFLOAT16 else value.dtype.numpy().name
-    return TensorEntry(name=value.name, dtype=kind, shape=shape)

@@ -1,0 +1,64 @@
+"""What precision a variant really has: read from its graphs' own weights, not from its name."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+
+from vlv_export.manifest import GraphEntry
+
+PACKED = {"MatMulNBits": 1, "GatherBlockQuantized": 0}
+"""operators whose weight holds `bits` bits a number -> which input that is; scales follow it"""
+
+
+def proved_precision(folder: Path, entries: Mapping[str, GraphEntry]) -> dict[str, float]:
+    """Element type -> its share of the weights' numbers, of all parts, largest first.
+
+    Packed weights count as `int4` or `int8`, whatever bytes hold them; their scales are no weights.
+    A tensor that several graphs share on disk counts once.
+    """
+    counts: dict[str, int] = defaultdict(int)
+    seen: set[tuple[str, int]] = set()
+    for entry in entries.values():
+        for element, place, numbers in _weights(folder / entry.file):
+            if place not in seen:
+                counts[element] += numbers
+            seen.add(place)
+    total = sum(counts.values()) or 1
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return {element: count / total for element, count in ordered}
+
+
+def _weights(path: Path) -> Iterable[tuple[str, tuple[str, int], int]]:
+    """Element type, place and numbers of each weight; small constants are none."""
+    graph = ir.load(path).graph
+    bits, scales = _packed(graph)
+    for name, value in graph.initializers.items():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor) and name not in scales:
+            place = str(Path(tensor.base_dir) / tensor.location), tensor.offset or 0
+            if name in bits:
+                yield f"int{bits[name]}", place, tensor.nbytes * 8 // bits[name]
+            else:
+                yield element_name(tensor.dtype), place, tensor.size
+
+
+def _packed(graph: ir.Graph) -> tuple[dict[str, int], set[str]]:
+    """Bits of each packed weight, and the names of scales and zero points."""
+    bits, scales = {}, set()
+    for node in graph:
+        if node.op_type in PACKED:
+            first = PACKED[node.op_type]
+            names = [value.name or "" for value in node.inputs[first:] if value is not None]
+            if first == 0:
+                del names[1]
+            bits[names[0]] = node.attributes["bits"].value
+            scales.update(names[1:])
+    return bits, scales
+
+
+def element_name(dtype: ir.DataType) -> str:
+    """As numpy or ml_dtypes name it."""
+    name = dtype.name.lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)
