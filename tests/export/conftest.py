@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.export import lowering_graphs
+from tests.export import lowering_graphs, tiny_artefact
+from vlv_core.captioner import Captioner
+from vlv_core.loading import load
 from vlv_core.parts import ExportPart
 
 Tiny = tuple[dict[str, ExportPart], dict[str, Path]]
@@ -14,3 +16,15 @@ Tiny = tuple[dict[str, ExportPart], dict[str, Path]]
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """Parts of a tiny model by name, and the files of their neutral graphs."""
     return lowering_graphs.tiny_parts(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def captioner(tiny: Tiny) -> Captioner:
+    """The tiny model in torch."""
+    return load(tiny[1]["encoder"].parent / "model", parts="all")
+
+
+@pytest.fixture(scope="session")
+def artefact(tiny: Tiny, captioner: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's artefact of one portable variant; copy it before changing it."""
+    return tiny_artefact.make(captioner, tiny[1], tmp_path_factory.mktemp("artefact") / "OUT")
