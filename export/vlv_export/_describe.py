@@ -15,6 +15,7 @@ from vlv_export.manifest import (
     FileEntry,
     GraphEntry,
     Manifest,
+    State,
     TensorEntry,
     VariantEntry,
 )
@@ -95,7 +96,7 @@ def judged(
     return replace(manifest, variants=variants, default=default or [*proved, manifest.default][0])
 
 
-def _state(built: Built, report: Report) -> str:
+def _state(built: Built, report: Report) -> State:
     return "proved" if report.verdict == "passed" and not built.planned.not_run else "built"
 
 

@@ -8,13 +8,14 @@ from vlv_core.files import write_atomically
 from vlv_export._describe import Built, describe, judged
 from vlv_export._source import Source
 from vlv_export.card import card
+from vlv_export.facts import read_generation
 from vlv_export.fingerprint import code_of, file_entry, files_of, key_of
 from vlv_export.manifest import Manifest, write_manifest
-from vlv_export.parity import EXPORT_LEVELS, check
+from vlv_export.parity import EXPORT_LEVELS
 from vlv_export.parity.report import Report, read_json, write_json
 from vlv_export.parity.tables import markdown
 from vlv_export.pipeline import Order, Outcome, Watcher
-from vlv_export.facts import read_generation
+from vlv_export.proving import prove
 from vlv_export.workspace import Workspace
 
 REPORTS = "reports"
@@ -65,13 +66,13 @@ def _prove(space: Workspace, name: str, *, key: str, order: Order, watcher: Watc
     watcher.step(step, kept=space.done(step, key))
     if space.done(step, key):
         return read_json(space.finished(step) / "parity.json")[name]
-    report = check(
+    report = prove(
         space.artefact,
         name,
         EXPORT_LEVELS,
         plugins=order.plugins,
         threads=order.threads,
-        progress=watcher.tell,
+        tell=watcher.tell,
     )
     if report.verdict != "failed":
         space.step(step, key, lambda folder: write_json({name: report}, folder / "parity.json"))
@@ -99,5 +100,3 @@ def _settle(space: Workspace, manifest: Manifest, reports: Mapping[str, Report])
         f"{failed[0]} is not what the model says: {first}{others}",
         hint=f"{rejected / REPORTS / 'parity.md'} has the figures; --dtype exports other variants",
     )
-
-

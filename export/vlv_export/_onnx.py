@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from vlv_export.exporters import Job, Planned, Request
-from vlv_export.lowering._variant import DTYPES, build_variant
+from vlv_export.lowering._variant import build_variant, proved_precision
 from vlv_export.manifest import VariantEntry
 
 ABOUT = {
@@ -25,7 +25,7 @@ LEAST_RUNTIME = "1.20"
 class OnnxExporter:
     """See `exporters.Exporter`."""
 
-    dtypes = {dtype: ABOUT[dtype] for dtype in DTYPES}
+    dtypes = ABOUT
     default: Sequence[str] = ("fp32",)
 
     def plan(self, request: Request) -> list[Planned]:

@@ -112,9 +112,7 @@ class _Export:
     def run(self) -> Outcome:
         if self.order.threads is not None:
             torch.set_num_threads(self.order.threads)
-        captioner = self.source.open(
-            plugins=self.order.plugins, diffusion=self.order.reconstruct
-        )
+        captioner = self.source.open(plugins=self.order.plugins, diffusion=self.order.reconstruct)
         parts = export_parts(_model(captioner), reconstruct=self.order.reconstruct)
         graphs = {part.name: self._capture(part) for part in parts}
         golden = self._golden(captioner, parts)
@@ -240,9 +238,7 @@ def _write_built(entry: VariantEntry, folder: Path) -> None:
 def _read_built(planned: Planned, folder: Path, key: str) -> Built:
     path = folder / "built.json"
     data = json.loads(path.read_text(encoding="utf-8"))
-    files = {
-        name: convert(FileEntry, each, str(path)) for name, each in data["files"].items()
-    }
+    files = {name: convert(FileEntry, each, str(path)) for name, each in data["files"].items()}
     entry = convert(VariantEntry, data["entry"], str(path))
     return Built(planned=planned, entry=entry, files=files, folder=folder / "files", key=key)
 
@@ -251,9 +247,7 @@ def _names(model: VLV, *, reconstruct: bool) -> tuple[str, ...]:
     if not reconstruct:
         return CAPTION_PARTS
     drawing = [
-        name
-        for name in RECONSTRUCT_PARTS
-        if name != "text" or hasattr(model.condition, "read_ids")
+        name for name in RECONSTRUCT_PARTS if name != "text" or hasattr(model.condition, "read_ids")
     ]
     return (*CAPTION_PARTS, *drawing)
 

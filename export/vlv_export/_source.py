@@ -141,5 +141,3 @@ def _of_recipe(recipe: Recipe, *, plugins: Plugins, root: Path) -> Source:
         folder=None,
         seed=recipe.seed,
     )
-
-

@@ -23,6 +23,7 @@ from vlv_export.golden import Golden
 from vlv_export.manifest import VariantEntry
 from vlv_export.parity.report import Report
 
+
 @dataclass(frozen=True)
 class Weights:
     """How many numbers a model's graphs hold, each tensor counted once."""
@@ -110,9 +111,7 @@ class Prover(Protocol):
     """An exporter whose variants another program runs: it compares them with the eager model
     itself, in the place of `parity.check`."""
 
-    def prove(
-        self, folder: Path, variant: str, entry: VariantEntry, *, golden: Golden
-    ) -> Report:
+    def prove(self, folder: Path, variant: str, entry: VariantEntry, *, golden: Golden) -> Report:
         """The report of one variant in the artefact `folder`; a level that could not run says why,
         and the variant then stays `built`."""
         ...

@@ -1,7 +1,7 @@
 """What an export is asked for, tells, and answers. The work itself is in `_pipeline`.
 
-    model -> parts -> neutral graphs -+-> variants -+-> artefact -> parity -> manifest -> OUT
-          -> golden values, assets ---+-------------+
+model -> parts -> neutral graphs -+-> variants -+-> artefact -> parity -> manifest -> OUT
+      -> golden values, assets ---+-------------+
 """
 
 from collections.abc import Mapping, Sequence

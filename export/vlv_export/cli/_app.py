@@ -48,15 +48,21 @@ class DefaultGroup(LazyGroup):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, with_default(args, self.table))
 
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        return ["MODEL -o OUT --onnx [OPTIONS]\n", *super().collect_usage_pieces(ctx)]
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "MODEL -o OUT --onnx [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "COMMAND [ARGS]...", prefix="   or: ")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in self.table if name != DEFAULT]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options of the default command, and then the subcommands."""
         command = self.get_command(ctx, DEFAULT)
         assert command is not None
         command.format_options(click.Context(command, parent=ctx, info_name=DEFAULT), formatter)
-        self.format_commands(ctx, formatter)
+        rows = [(name, self.table[name].summary) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def with_default(args: list[str], subcommands: Collection[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """A flag for each registered exporter, found when the command line is read."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,6 @@ def _choose(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
 
 def _values(args: list[str], option: str) -> list[str]:
     """What follows an option, as a word of its own or after `=`."""
-    apart = [value for word, value in zip(args, args[1:], strict=False) if word == option]
+    apart = [value for word, value in pairwise(args) if word == option]
     joined = [word.partition("=")[2] for word in args if word.startswith(f"{option}=")]
     return [*apart, *joined]

@@ -46,19 +46,20 @@ def command(
     """
     from vlv_export.cli._tables import show_parity
     from vlv_export.manifest import read_manifest
-    from vlv_export.parity import EXPORT_LEVELS, check
+    from vlv_export.parity import EXPORT_LEVELS
     from vlv_export.parity.report import LEVELS
     from vlv_export.preflight import check_artefact
+    from vlv_export.proving import prove
 
     manifest = read_manifest(out)
-    names = _variants(manifest, variants)
+    names, plugins = _variants(manifest, variants), session.plugins()
     wanted = [_level(each, LEVELS) for each in levels] or list(LEVELS if full else EXPORT_LEVELS)
     reports = {}
     for name in names:
         if full:
             check_artefact(out, variant=name, check="full")
         click.echo(f"checking {name}: {', '.join(wanted)}", err=True)
-        reports[name] = check(out, name, wanted, plugins=session.plugins(), threads=threads)
+        reports[name] = prove(out, name, wanted, plugins=plugins, threads=threads)
     show_parity(reports)
     failures = [failure for report in reports.values() for failure in report.failures()]
     if failures:

@@ -1,0 +1,41 @@
+"""Who proves a variant: our own runtime those that it runs, else the exporter that made it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vlv_core.registry import Plugins
+from vlv_export.exporters import Prover, open_exporter
+from vlv_export.golden import GOLDEN, read_golden
+from vlv_export.manifest import read_manifest
+from vlv_export.parity import check
+from vlv_export.parity.report import LEVELS, Level, Report
+
+OURS = "onnx"
+"""the exporter whose variants `vlv_export.runtime` runs"""
+
+
+def prove(
+    folder: Path,
+    variant: str,
+    levels: Sequence[str],
+    *,
+    plugins: Plugins,
+    threads: int | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Report:
+    """The variant's parity. Needs torch only if its exporter does.
+
+    Raises ModelError for what is no artefact, PluginError if the exporter is not installed.
+    """
+    entry = read_manifest(folder).variant(variant)
+    if entry.exporter == OURS:
+        return check(folder, variant, levels, plugins=plugins, threads=threads, progress=tell)
+    golden = read_golden(folder / GOLDEN)
+    exporter = open_exporter(entry.exporter, plugins=plugins)
+    if isinstance(exporter, Prover):
+        return exporter.prove(folder, variant, entry, golden=golden)
+    reason = f"the exporter {entry.exporter!r} proves nothing, and no runtime here runs its graphs"
+    unproved = [Level(level=each, state="not run", reason=reason) for each in LEVELS]
+    return Report(
+        model=golden.facts.model, variant=variant, dtype=entry.dtype, levels=tuple(unproved)
+    )
