@@ -1,7 +1,7 @@
 """Matrix products with constant weights: found in their several spellings, joined, tied."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,23 @@ def lazily(make: Callable[[], Array], *, dtype: ir.DataType, shape: Sequence[int
     return ir.LazyTensor(
         lambda: ir.Tensor(np.asarray(make(), order="C"), dtype=dtype), dtype, ir.Shape(shape)
     )
+
+
+class Together:
+    """Tensors that one computation makes: done once, and each let go when it is written."""
+
+    def __init__(self, make: Callable[[], Mapping[str, Array]]) -> None:
+        self._make = make
+        self._made: dict[str, Array] = {}
+
+    def tensor(self, name: str, dtype: ir.DataType, shape: Sequence[int]) -> ir.LazyTensor:
+        """One of them."""
+        return lazily(lambda: self._take(name), dtype=dtype, shape=shape)
+
+    def _take(self, name: str) -> Array:
+        if name not in self._made:
+            self._made = dict(self._make())
+        return self._made.pop(name)
 
 
 def fold_transposes(graph: ir.Graph) -> None:

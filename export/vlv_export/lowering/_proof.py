@@ -55,6 +55,8 @@ def _packed(graph: ir.Graph) -> tuple[dict[str, int], set[str]]:
                 del names[1]
             bits[names[0]] = node.attributes["bits"].value
             scales.update(names[1:])
+        elif node.op_type == "MatMulIntegerToFloat":
+            scales.update(value.name or "" for value in node.inputs[2:] if value is not None)
     return bits, scales
 
 

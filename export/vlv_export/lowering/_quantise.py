@@ -1,166 +1,24 @@
-"""Weights in 4 or 8 bits, by onnxruntime's own quantiser: MatMulNBits and GatherBlockQuantized.
+"""Which weights a quantised variant holds in how many bits, and how they are multiplied.
 
-Blocks of a column share a scale; activations stay floats outside, and are rounded to 8 bits a
-block inside the kernel (accuracy level 4).
+The head makes one token at a time, so that reading its weights bounds it: blocks, 4 or 8 bits.
+The other parts take many rows at once, so that multiplying bounds them: 8-bit integers, in both
+variants. Convolutions stay as they are.
 """
 
-import importlib
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
-from typing import Any
-
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from vlv_export.lowering._emit import MICROSOFT, Emitter, replace
-from vlv_export.lowering._linear import Linear, linears, numbers
+from vlv_export.lowering._blocks import Blocks, quantise_blocks, quantise_tables
+from vlv_export.lowering._rows import quantise_rows
 
-LEAST_BLOCK = 16
-"""that the kernels know"""
-UINT8, FLOAT = ir.DataType.UINT8, ir.DataType.FLOAT
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """How weights are rounded."""
-
-    bits: int
-    size: int = 64
-    """numbers of a column that share a scale"""
-    symmetric: bool = True
-    accuracy: int = 4
-    """of MatMulNBits: 4 lets the kernel multiply in 8-bit integers"""
+HEADS = {"int8": Blocks(bits=8), "int4": Blocks(bits=4)}
+TABLES = Blocks(bits=8)
+"""of the other parts"""
 
 
-def quantise_blocks(graph: ir.Graph, blocks: Blocks) -> None:
-    """All products with constant weights, and the gathered tables that are tied to one."""
-    emit = Emitter(graph)
-    tables: dict[ir.Value, tuple[ir.Value, ...]] = {}
-    for each in linears(graph):
-        if each.sizes[0] >= LEAST_BLOCK:
-            emit.anchor = each.node
-            packed = tables.get(each.weight) or _packed(emit, each, blocks)
-            if each.transposed:
-                tables[each.weight] = packed
-            replace(each.node, [_product(emit, each, packed, blocks)])
-    for node in tuple(graph):
-        if node.op_type == "Gather" and node.inputs[0] in tables:
-            emit.anchor = node
-            replace(node, [_gather(emit, node, tables[node.inputs[0]], blocks)])
-
-
-def block_size(rows: int, blocks: Blocks) -> int:
-    """The wanted size, or the largest that a shorter column fills."""
-    return min(blocks.size, max(LEAST_BLOCK, 1 << (rows.bit_length() - 1)))
-
-
-def _packed(emit: Emitter, linear: Linear, blocks: Blocks) -> tuple[ir.Value, ...]:
-    """The weight's numbers, scales and (if not symmetric) zero points, made when written."""
-    rows, columns = linear.sizes
-    size = block_size(rows, blocks)
-    count = -(-rows // size)
-    shapes = {
-        "packed": (UINT8, (columns, count, size * blocks.bits // 8)),
-        "scales": (FLOAT, (columns, count)),
-        "zeros": (UINT8, (columns, -(-count * blocks.bits // 8))),
-    }
-    made = _Lazily(linear, blocks, size)
-    return tuple(
-        emit.initializer(
-            f"{linear.weight.name}.{name}",
-            ir.LazyTensor(made.tensor(name), dtype, ir.Shape(shape)),
-        )
-        for name, (dtype, shape) in shapes.items()
-        if name != "zeros" or not blocks.symmetric
-    )
-
-
-class _Lazily:
-    """The quantised forms of one weight, computed once and let go when the last is written."""
-
-    def __init__(self, linear: Linear, blocks: Blocks, size: int) -> None:
-        self.linear, self.blocks, self.size = linear, blocks, size
-        self.made: dict[str, NDArray[Any]] = {}
-
-    def tensor(self, name: str) -> Any:
-        return lambda: ir.tensor(self._take(name))
-
-    def _take(self, name: str) -> NDArray[Any]:
-        if name not in self.made:
-            self.made = dict(_round(self.linear.matrix(), self.blocks, self.size))
-        return self.made.pop(name)
-
-
-def _round(matrix: NDArray[Any], blocks: Blocks, size: int) -> Mapping[str, NDArray[Any]]:
-    quantiser = _quantiser()
-    config = quantiser.DefaultWeightOnlyQuantConfig(
-        block_size=size,
-        is_symmetric=blocks.symmetric,
-        bits=blocks.bits,
-        accuracy_level=blocks.accuracy,
-    )
-    weight = np.ascontiguousarray(matrix, dtype=np.float32)
-    packed, scales, zeros = quantiser.DefaultWeightOnlyQuantizer(config).qbits_block_quant(weight)
-    return {"packed": packed, "scales": scales, "zeros": zeros}
-
-
-@cache
-def _quantiser() -> ModuleType:
-    """onnxruntime's module; importing it sets the root logger up, which is no library's matter."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    module = importlib.import_module("onnxruntime.quantization.matmul_nbits_quantizer")
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    return module
-
-
-def _product(
-    emit: Emitter, linear: Linear, packed: tuple[ir.Value, ...], blocks: Blocks
-) -> ir.Value:
-    rows, columns = linear.sizes
-    product = emit(
-        "MatMulNBits",
-        linear.x,
-        *packed,
-        domain=MICROSOFT,
-        shape=linear.node.outputs[0].shape,
-        K=rows,
-        N=columns,
-        bits=blocks.bits,
-        block_size=block_size(rows, blocks),
-        accuracy_level=blocks.accuracy,
-    )
-    if linear.bias is None:
-        return product
-    return emit("Add", product, linear.bias, shape=product.shape)
-
-
-def _gather(emit: Emitter, node: ir.Node, packed: tuple[ir.Value, ...], blocks: Blocks) -> ir.Value:
-    """Rows of the product's own table: the same bytes, seen as a matrix."""
-    table, ids = node.inputs[:2]
-    assert table is not None and table.shape is not None and packed[0].shape is not None
-    rows, count, blob = (int(str(size)) for size in packed[0].shape)
-    source = packed[0]
-    flat = ir.LazyTensor(
-        lambda: ir.tensor(numbers(source).reshape(rows, count * blob)),
-        UINT8,
-        ir.Shape((rows, count * blob)),
-    )
-    return emit(
-        "GatherBlockQuantized",
-        emit.initializer(f"{source.name}.rows", flat),
-        ids,
-        *packed[1:],
-        domain=MICROSOFT,
-        dtype=FLOAT,
-        shape=node.outputs[0].shape,
-        bits=blocks.bits,
-        block_size=block_size(int(str(table.shape[1])), blocks),
-        gather_axis=0,
-        quantize_axis=1,
-    )
+def quantise(graph: ir.Graph, part: str, dtype: str) -> None:
+    """Quantise a fused graph for a variant."""
+    if part == "head":
+        quantise_blocks(graph, HEADS[dtype])
+    else:
+        quantise_rows(graph)
+        quantise_tables(graph, TABLES, {})

@@ -10,12 +10,12 @@ from vlv_export.lowering._cleanup import clean, drop_unused, finish
 from vlv_export.lowering._emit import MICROSOFT, Emitter
 from vlv_export.lowering._fused import fuse_attention, fuse_caches, fuse_norms
 from vlv_export.lowering._linear import fold_transposes, join_siblings, tie_tables
-from vlv_export.lowering._lint import tensor_entry
+from vlv_export.lowering._lint import OPSETS, tensor_entry
 from vlv_export.lowering._packing import fuse_silu, pack_attention
 from vlv_export.lowering._portable import lower
 from vlv_export.lowering._precision import LOW, lower_precision
 from vlv_export.lowering._proof import proved_precision
-from vlv_export.lowering._quantise import Blocks, quantise_blocks
+from vlv_export.lowering._quantise import HEADS, quantise
 from vlv_export.lowering._store import WeightStore, data_files
 from vlv_export.lowering._tail import add_tail
 from vlv_export.lowering._views import cancel_views
@@ -23,13 +23,12 @@ from vlv_export.manifest import GraphEntry
 
 __all__ = ["DTYPES", "build_variant", "proved_precision"]
 DTYPES = ("fp32", "fp16", "bf16", "int8", "int4")
-QUANTISED = {"int8": Blocks(bits=8), "int4": Blocks(bits=4)}
 IR_VERSION = 10
 """of onnx's format: that of opset 21 and before, which runtimes of the last two years read"""
 
 
 def build_variant(
-    neutral: Mapping[str, Path | ir.Model],
+    neutral: Mapping[str, Path],
     folder: Path,
     *,
     dtype: str,
@@ -37,20 +36,20 @@ def build_variant(
 ) -> dict[str, GraphEntry]:
     """Write part -> graph file of a variant, and say what was written, relative to `folder`.
 
-    `neutral` maps parts to neutral ONNX files, whose weights are mapped, not loaded, or to models,
-    which are used up. Raises UsageError for a dtype that does not exist or cannot hold the weights.
+    `neutral` maps parts to neutral ONNX files, whose weights are mapped, not loaded. Raises
+    UsageError for a dtype that does not exist or cannot hold the weights.
     """
     if dtype not in DTYPES:
         raise UsageError(f"no dtype {dtype!r}; there are {', '.join(DTYPES)}")
     folder.mkdir(parents=True, exist_ok=True)
     store = WeightStore(folder)
     entries = {}
-    for part, given in neutral.items():
+    for part, path in neutral.items():
         if progress is not None:
             progress(f"{dtype}: {part}")
-        model = given if isinstance(given, ir.Model) else ir.load(given)
+        model = ir.load(path)
         _convert(model, part, dtype)
-        entries[part] = _write(model, part, folder, store)
+        entries[part] = write_graph(model, part, folder, store)
     return entries
 
 
@@ -58,16 +57,17 @@ def _convert(model: ir.Model, part: str, dtype: str) -> None:
     graph = model.graph
     fold_transposes(graph)
     tie_tables(graph)
-    if dtype in QUANTISED:
+    if dtype in HEADS:
         fuse(graph, join=part == "head")
     lower_rest(graph)
     if part == "head":
         add_tail(graph)
     clean(model)
-    if dtype in QUANTISED:
-        quantise_blocks(graph, QUANTISED[dtype])
+    if dtype in HEADS:
+        quantise(graph, part, dtype)
         clean(model)
     elif dtype in LOW:
+        graph.opset_imports[""] = OPSETS[dtype]
         lower_precision(model, part, dtype)
         finish(model)
 
@@ -96,7 +96,7 @@ def lower_rest(graph: ir.Graph) -> None:
             lower(emit, node)
 
 
-def _write(model: ir.Model, part: str, folder: Path, store: WeightStore) -> GraphEntry:
+def write_graph(model: ir.Model, part: str, folder: Path, store: WeightStore) -> GraphEntry:
     """The part's files, and its entry."""
     store.write(model.graph, f"{part}.data")
     model.ir_version = IR_VERSION
