@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import prod
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from vlv_export._source import Source
 from vlv_export.exporters import Planned
@@ -32,17 +32,16 @@ class Built:
 
     planned: Planned
     entry: VariantEntry
-    """its graphs' files are relative to `folder`"""
+    """its graphs' files are relative to its folder"""
     files: Mapping[str, FileEntry] = field(default_factory=dict)
-    """relative to `folder`"""
-    folder: Path = Path()
+    """relative to its folder"""
     key: str = ""
     """of the step that built it"""
 
-    @property
-    def place(self) -> str:
-        """Its folder in the artefact."""
-        return f"variants/{self.planned.name}"
+
+def place_of(planned: Planned) -> str:
+    """A variant's folder in the artefact."""
+    return f"variants/{planned.name}"
 
 
 def describe(
@@ -102,11 +101,12 @@ def _state(built: Built, report: Report) -> State:
 
 def _placed(built: Built, capacity: int) -> VariantEntry:
     """The entry with paths as the artefact has them, and its cache described."""
+    place = place_of(built.planned)
     graphs = {
         part: replace(
             graph,
-            file=_beneath(built.place, graph.file),
-            data=tuple(_beneath(built.place, name) for name in graph.data),
+            file=_beneath(place, graph.file),
+            data=tuple(_beneath(place, name) for name in graph.data),
         )
         for part, graph in built.entry.graphs.items()
     }

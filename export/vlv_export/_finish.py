@@ -5,14 +5,14 @@ from pathlib import Path
 
 from vlv_core.errors import NotProved
 from vlv_core.files import write_atomically
-from vlv_export._describe import Built, describe, judged
+from vlv_export._describe import Built, describe, judged, place_of
 from vlv_export._source import Source
 from vlv_export.card import card
 from vlv_export.facts import read_generation
 from vlv_export.fingerprint import code_of, file_entry, files_of, key_of
 from vlv_export.manifest import Manifest, write_manifest
 from vlv_export.parity import EXPORT_LEVELS
-from vlv_export.parity.report import Report, read_json, write_json
+from vlv_export.parity.report import Report, from_data, to_data, write_json
 from vlv_export.parity.tables import markdown
 from vlv_export.pipeline import Order, Outcome, Watcher
 from vlv_export.proving import prove
@@ -35,12 +35,14 @@ def finish(
     `small` are, by key, the folders whose files stand at the artefact's top. Raises NotProved, with
     everything in OUT.rejected.
     """
-    files = {name: folder / name for folder in small.values() for name in files_of(folder)}
-    entries = {name: file_entry(path) for name, path in files.items()}
-    for each in built.values():
-        files |= {f"{each.place}/{name}": each.folder / name for name in each.files}
-        entries |= {f"{each.place}/{name}": entry for name, entry in each.files.items()}
-    space.assemble(files)
+    copied = {name: folder / name for folder in small.values() for name in files_of(folder)}
+    entries = {
+        f"{place_of(each.planned)}/{name}": entry
+        for each in built.values()
+        for name, entry in each.files.items()
+    }
+    space.assemble(copied, kept=entries)
+    entries |= {name: file_entry(path) for name, path in copied.items()}
     capacity = read_generation(space.artefact).max_length
     manifest = describe(source, built, files=entries, capacity=capacity, default=order.default)
     # Parity opens the artefact as a user would, so there must be a manifest already.
@@ -65,7 +67,7 @@ def _prove(space: Workspace, name: str, *, key: str, order: Order, watcher: Watc
     )
     watcher.step(step, kept=space.done(step, key))
     if space.done(step, key):
-        return read_json(space.finished(step) / "parity.json")[name]
+        return from_data(space.note(step), where=step)
     report = prove(
         space.artefact,
         name,
@@ -75,7 +77,7 @@ def _prove(space: Workspace, name: str, *, key: str, order: Order, watcher: Watc
         tell=watcher.tell,
     )
     if report.verdict != "failed":
-        space.step(step, key, lambda folder: write_json({name: report}, folder / "parity.json"))
+        space.step(step, key, lambda folder: to_data(report))
     return report
 
 

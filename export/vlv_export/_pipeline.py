@@ -2,10 +2,10 @@
 not, and the model is let go of between them."""
 
 import gc
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -18,7 +18,7 @@ from vlv_core.model_parts import export_parts
 from vlv_core.parts import CAPTION_PARTS, RECONSTRUCT_PARTS, ExportPart
 from vlv_export._assets import write_assets
 from vlv_export._capture import capture
-from vlv_export._describe import Built
+from vlv_export._describe import Built, place_of
 from vlv_export._finish import finish
 from vlv_export._golden import make_golden
 from vlv_export._source import Source, find_source, weights_of
@@ -188,17 +188,18 @@ class _Export:
     ) -> Built:
         exporter = self.order.exporters[flag]
 
-        def make(folder: Path) -> None:
+        def make(folder: Path) -> dict[str, Any]:
             job = Job(
                 planned=planned,
                 graphs=graphs,
                 parts=contracts,
                 assets=assets,
-                folder=folder / "files",
+                folder=folder,
                 tell=self.watcher.tell,
             )
-            job.folder.mkdir()
-            _write_built(exporter.build(job), folder)
+            entry = exporter.build(job)
+            files = {name: asdict(each) for name, each in files_of(folder).items()}
+            return {"entry": asdict(entry), "files": files}
 
         if planned.waits:
             entry = VariantEntry(exporter=flag, dtype=planned.dtype, state="pending", graphs={})
@@ -209,12 +210,14 @@ class _Export:
             assets=self.keys["assets"],
             code=code_of([*exporter.sources(), "vlv_export.manifest"]),
         )
-        return _read_built(planned, self._step(f"build {planned.name}", key, make), key)
+        step = f"build {planned.name}"
+        self._step(step, key, make, at=place_of(planned))
+        return _built(planned, key, self.space.note(step))
 
-    def _step(self, name: str, key: str, make) -> Path:  # type: ignore[no-untyped-def]
+    def _step(self, name: str, key: str, make: Callable[[Path], Any], *, at: str = "") -> Path:
         self.keys[name] = key
-        self.watcher.step(name, kept=self.space.done(name, key))
-        return self.space.step(name, key, make)
+        self.watcher.step(name, kept=self.space.done(name, key, at=at))
+        return self.space.step(name, key, make, at=at)
 
 
 def _steps(plan: Plan) -> list[str]:
@@ -228,19 +231,11 @@ def _steps(plan: Plan) -> list[str]:
     ]
 
 
-def _write_built(entry: VariantEntry, folder: Path) -> None:
-    """Beside the variant's files, what it is and their hashes, which take a while for gigabytes."""
-    files = {name: asdict(each) for name, each in files_of(folder / "files").items()}
-    text = json.dumps({"entry": asdict(entry), "files": files})
-    (folder / "built.json").write_text(text, encoding="utf-8")
-
-
-def _read_built(planned: Planned, folder: Path, key: str) -> Built:
-    path = folder / "built.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    files = {name: convert(FileEntry, each, str(path)) for name, each in data["files"].items()}
-    entry = convert(VariantEntry, data["entry"], str(path))
-    return Built(planned=planned, entry=entry, files=files, folder=folder / "files", key=key)
+def _built(planned: Planned, key: str, note: Mapping[str, Any]) -> Built:
+    """From the note of the step that built it."""
+    files = {name: convert(FileEntry, each, name) for name, each in note["files"].items()}
+    entry = convert(VariantEntry, note["entry"], planned.name)
+    return Built(planned=planned, entry=entry, files=files, key=key)
 
 
 def _names(model: VLV, *, reconstruct: bool) -> tuple[str, ...]:

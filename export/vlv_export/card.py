@@ -73,11 +73,15 @@ def _used(check: Check) -> float:
     if math.isnan(check.value):
         return math.inf
     if check.most is not None:
-        return check.value / check.most if check.most else math.inf * check.value or 0.0
-    assert check.least is not None
-    # Scores and agreements end at 1, so what counts is how far below that they are.
-    room = 1.0 - check.least
-    return (1.0 - check.value) / room if room > 0 else float(not check.passed) * math.inf or 0.0
+        return _ratio(check.value, check.most)
+    # Shares and cosines end at 1, so what counts is how far below it they are.
+    return _ratio(1.0 - check.value, 1.0 - (check.least or 0.0))
+
+
+def _ratio(used: float, allowed: float) -> float:
+    if allowed > 0:
+        return used / allowed
+    return 0.0 if used <= 0 else math.inf
 
 
 def _row(manifest: Manifest, name: str, entry: VariantEntry) -> str:

@@ -1,8 +1,11 @@
 """`OUT.partial`: where an export works, step by step, until OUT is whole.
 
     OUT.partial/lock              held while an export runs
-    OUT.partial/steps/NAME/       what a finished step wrote, and `.step.json`: its key, its files
-    OUT.partial/artefact/         what becomes OUT
+    OUT.partial/steps/NAME/       what a finished step wrote
+    OUT.partial/steps/NAME.json   its seal: the key it was done under, its files, its note
+    OUT.partial/artefact/         what becomes OUT; large steps are done in here from the start,
+                                  because gigabytes are not copied, and onnx refuses weights that
+                                  have a second name
 
 A step whose key is unchanged is not done again, so that an export that failed, was stopped or
 killed goes on where it was.
@@ -10,18 +13,16 @@ killed goes on where it was.
 
 import errno
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from vlv_core.errors import UsageError
+from vlv_core.files import write_atomically
 from vlv_export.manifest import MANIFEST
-
-_SEAL = ".step.json"
 
 
 @dataclass(frozen=True)
@@ -39,36 +40,36 @@ class Workspace:
         """Being put together; whole once it holds a manifest."""
         return self.folder / "artefact"
 
-    def finished(self, name: str) -> Path:
-        """Where a step's files are when it is done."""
-        return self.folder / "steps" / name.replace(" ", "-")
-
-    def done(self, name: str, key: str) -> bool:
+    def done(self, name: str, key: str, *, at: str = "") -> bool:
         """Whether a step was finished under this key, and its files are as it left them."""
-        folder = self.finished(name)
-        try:
-            seal = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(seal == {"key": key, "files": _sizes(folder)})
+        seal = self._seal(name)
+        return seal.get("key") == key and seal.get("files") == _sizes(self._home(name, at))
 
-    def step(self, name: str, key: str, make: Callable[[Path], None]) -> Path:
-        """The folder that `make(folder)` filled, now or earlier under the same key.
+    def note(self, name: str) -> Any:
+        """What a finished step's `make` answered, as JSON keeps it."""
+        return self._seal(name)["note"]
 
-        It appears under its name only when `make` has returned.
+    def step(self, name: str, key: str, make: Callable[[Path], Any], *, at: str = "") -> Path:
+        """The folder that `make(folder)` filled, now or earlier under the same key. It appears
+        only when `make` has returned.
+
+        at: where in the artefact the step is done; outside of it if empty
         """
-        folder = self.finished(name)
-        if self.done(name, key):
-            return folder
-        making = folder.with_name(f".{folder.name}.making")
-        for old in (folder, making):
+        home = self._home(name, at)
+        if self.done(name, key, at=at):
+            return home
+        seal, making = self._steps / f"{_plain(name)}.json", self._steps / f".{_plain(name)}"
+        seal.unlink(missing_ok=True)
+        for old in (home, making):
             shutil.rmtree(old, ignore_errors=True)
         making.mkdir(parents=True)
+        home.parent.mkdir(parents=True, exist_ok=True)
         try:
-            make(making)
-            seal = {"key": key, "files": _sizes(making)}
-            (making / _SEAL).write_text(json.dumps(seal), encoding="utf-8")
-            making.replace(folder)
+            note = make(making)
+            files = _sizes(making)
+            making.replace(home)
+            data = json.dumps({"key": key, "files": files, "note": note})
+            write_atomically(seal, data.encode())
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -78,23 +79,34 @@ class Workspace:
             ) from error
         finally:
             shutil.rmtree(making, ignore_errors=True)
-        return folder
+        return home
 
-    def assemble(self, files: Mapping[str, Path]) -> Path:
-        """Put the artefact together from steps' files (name in the artefact -> file).
+    def assemble(self, copied: Mapping[str, Path], *, kept: Collection[str]) -> None:
+        """Make the artefact hold what steps have left in it under the names `kept`, and copies of
+        other files (name in the artefact -> file), and nothing else."""
+        for name in set(_sizes(self.artefact)) - set(kept):
+            (self.artefact / name).unlink()
+        for name, file in copied.items():
+            (self.artefact / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, self.artefact / name)
+        for folder in sorted(self.artefact.rglob("*"), reverse=True):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
-        Nothing is copied: a file gets a second name, or where the file system knows no such thing
-        it is moved, and its step is done again should the export be repeated.
-        """
-        shutil.rmtree(self.artefact, ignore_errors=True)
-        for name, file in files.items():
-            target = self.artefact / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(file, target)
-            except OSError:
-                file.replace(target)
-        return self.artefact
+    @property
+    def _steps(self) -> Path:
+        return self.folder / "steps"
+
+    def _home(self, name: str, at: str) -> Path:
+        return self.artefact / at if at else self._steps / _plain(name)
+
+    def _seal(self, name: str) -> Mapping[str, Any]:
+        """Empty if there is none that can be read."""
+        try:
+            seal = json.loads((self._steps / f"{_plain(name)}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return seal if isinstance(seal, dict) else {}
 
     def accept(self) -> None:
         """The artefact is whole: it becomes OUT, and the workspace is removed."""
@@ -107,7 +119,7 @@ class Workspace:
 
     def reject(self) -> Path:
         """The artefact is not proved: it becomes OUT.rejected, whose path is returned. OUT, if
-        there is one, and finished steps stay."""
+        there is one, and the steps that were done outside of the artefact stay."""
         rejected = beside(self.out, "rejected")
         shutil.rmtree(rejected, ignore_errors=True)
         self.artefact.replace(rejected)
@@ -116,7 +128,7 @@ class Workspace:
     def require_space(self, needed: int) -> None:
         """Raise UsageError unless the disk has room for so many bytes, those of finished steps
         included."""
-        there = sum(_sizes(self.folder / "steps").values())
+        there = sum(_sizes(self.folder).values())
         free = shutil.disk_usage(self.folder).free
         if needed - there > free:
             raise UsageError(
@@ -184,12 +196,17 @@ def gigabytes(size: int) -> str:
     return f"{size / 1e3:.0f} kB"
 
 
+def _plain(name: str) -> str:
+    """A step's name as a file's."""
+    return name.replace(" ", "-")
+
+
 def _sizes(folder: Path) -> dict[str, int]:
     """The files of a folder; one that goes away meanwhile is left out."""
     found = {}
     for path in sorted(folder.rglob("*")):
         with suppress(OSError):
-            if path.is_file() and path.name != _SEAL:
+            if path.is_file():
                 found[path.relative_to(folder).as_posix()] = path.stat().st_size
     return found
 

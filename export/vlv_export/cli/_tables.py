@@ -10,12 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from vlv_export.card import size_of, tightest
+from vlv_export.parity.report import LEVELS
 from vlv_export.workspace import gigabytes
 
 if TYPE_CHECKING:
     from vlv_export.manifest import Manifest
-    from vlv_export.parity.report import Report
+    from vlv_export.parity.report import Check, Report
     from vlv_export.pipeline import Plan
+
+WIDE = 160
+"""columns of a table that is not printed to a terminal"""
 
 
 def show_plan(plan: Plan, *, free: int) -> None:
@@ -63,16 +67,17 @@ def show_parity(reports: Mapping[str, Report]) -> None:
             rows.append(
                 (
                     name,
-                    level.level,
+                    f"{level.level} {LEVELS[level.level]}",
                     level.state,
-                    f"{check.part}.{check.output}: {check.figure}" if check else level.reason,
-                    f"{check.value:.3g}" if check else "",
-                    check.allowed if check else "",
-                    f"{level.seconds:.1f}",
+                    _figure(check) if check else level.reason,
                 )
             )
-    _print("parity", ("variant", "level", "state", "nearest to its bound", "is", "may be", "s"),
-           rows)  # fmt: skip
+    _print("parity", ("variant", "level", "state", "nearest to its bound"), rows)
+
+
+def _figure(check: Check) -> str:
+    value = f"{check.value:.2g}" if abs(check.value) < 1e-3 else f"{check.value:.4g}"
+    return f"{check.part} {check.output}: {check.figure} {value} ({check.allowed})"
 
 
 def _shares(proved: Mapping[str, float]) -> str:
@@ -89,4 +94,6 @@ def _print(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) ->
 
 
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=False)
+    """On a terminal as wide as that; elsewhere as wide as the tables are."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
