@@ -187,7 +187,7 @@ class _Store:
     def __init__(self, tensors: Arrays, path: Path) -> None:
         self.left, self.path = tensors, path
 
-    def take(self, name: str, kind: type[np.generic], ndim: int | None = None) -> NDArray[Any]:
+    def take(self, name: str, kind: Any, ndim: int | None = None) -> NDArray[Any]:
         """Raises ModelError unless it is there, of this kind and with so many axes."""
         if name not in self.left:
             raise ModelError(f"{self.path} lacks the tensor {name!r}", hint="export again")

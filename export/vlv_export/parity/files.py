@@ -6,6 +6,7 @@ the hashes alone are checked, and that is said.
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from typing import Literal
 
 from vlv_core.errors import ModelError
 from vlv_export.parity.report import Check, Level, broken, judged
@@ -20,11 +21,12 @@ ELEMENTS = {
     "int4": frozenset({"int4", "uint4"}),
 }
 """element types of weights that make a dtype"""
+QUANTISED = ("int8", "int4")
 
 
 def check_files(target: Target) -> Level:
     """The level's outcome."""
-    parts = "all" if target.draws else "caption"
+    parts: Literal["caption", "all"] = "all" if target.draws else "caption"
     try:
         check_artefact(target.folder, variant=target.variant, parts=parts, check="full")
     except ModelError as error:
@@ -51,20 +53,25 @@ def _graphs(target: Target) -> list[Check]:
 def _precision(target: Target) -> list[Check]:
     from vlv_export.lowering._variant import proved_precision
 
-    proved = proved_precision(target.folder, target.entry.graphs)
-    return [precision_check(target.entry.dtype, proved)]
+    return [
+        precision_check(part, target.entry.dtype, proved_precision(target.folder, {part: graph}))
+        for part, graph in target.entry.graphs.items()
+    ]
 
 
-def precision_check(dtype: str, proved: Mapping[str, float]) -> Check:
-    """The share of the weights' bytes that has the dtype's own element type."""
+def precision_check(part: str, dtype: str, proved: Mapping[str, float]) -> Check:
+    """The share of a part's weights, in bytes, that has the dtype's own element type.
+
+    Quantisers shrink matrices alone: of them the head, which is nothing else, is judged.
+    """
     share = sum(proved.get(name, 0.0) for name in ELEMENTS[dtype])
     told = ", ".join(f"{name} {share:.0%}" for name, share in proved.items())
     return Check(
-        part="weights",
-        output="precision",
+        part=part,
+        output="weights",
         figure=f"share of bytes in {dtype}",
         value=share,
-        least=0.5,
+        least=0.5 if part == "head" or dtype not in QUANTISED else None,
         worst=told,
     )
 

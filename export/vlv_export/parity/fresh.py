@@ -31,4 +31,5 @@ def check_fresh(target: Target) -> Level:
             last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
             return broken("L6", f"the fresh process ended with {done.returncode}: {last}")
         report = from_data(json.loads(answer.read_text()), where="the fresh process")
-    return replace(report.level("L1"), level="L6")
+    note = f"as L1, by another process that opened {target.folder.name} and could not import torch"
+    return replace(report.level("L1"), level="L6", notes=(note,))

@@ -38,5 +38,5 @@ def teach(
         if going.size < rows.size:
             stepper.select(going)
             rows = rows[going]
-        top = stepper.step(np.array([captions[row][step] for row in rows], np.int64), k)
+        top = stepper.step(np.array([captions[row][step] for row in rows.tolist()], np.int64), k)
     return [TopK(*map(np.stack, zip(*each, strict=True))) for each in found]
