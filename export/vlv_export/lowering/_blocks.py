@@ -61,8 +61,10 @@ def quantise_tables(
         table = node.inputs[0] if node.op_type == "Gather" and not node.domain else None
         if table is None or table.const_value is None or number(node, "axis", 0):
             continue
+        if len(table.shape or ()) != 2 or table.dtype != FLOAT:
+            continue
         rows = Linear(node, table, table, True, None)
-        if len(table.shape or ()) != 2 or table.dtype != FLOAT or not _is_worth(rows):
+        if table not in packed and not _is_worth(rows):
             continue
         emit.anchor = node
         if table not in made:

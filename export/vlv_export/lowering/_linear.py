@@ -172,7 +172,7 @@ def _as_gemm(emit: Emitter, product: ir.Node, table: ir.Value) -> None:
     found = emit("Gemm", flat, table, transB=1, shape=[None, columns])
     lengths = [emit.size(x, axis) for axis in range(len(x.shape) - 1)]
     extent = emit("Concat", *lengths, emit.constant([columns]), axis=0)
-    replace(product, [emit("Reshape", found, extent, shape=out.shape)])
+    replace(product, [emit("Reshape", found, extent, shape=out.shape, allowzero=1)])
 
 
 def _transposed(emit: Emitter, node: ir.Node, weight: ir.Value) -> ir.Value:

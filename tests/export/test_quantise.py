@@ -1,0 +1,233 @@
+"""Weights in 8 and 4 bits: what is rounded how, and how far that is from float32."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+from tests.export.lowering_graphs import cosine, graph_of, rel_l2, run, session, value
+
+from vlv_core.parts import ExportPart
+from vlv_export.lowering._blocks import Blocks, quantise_blocks, quantise_tables
+from vlv_export.lowering._cleanup import clean
+from vlv_export.lowering._rows import quantise_rows
+from vlv_export.lowering._variant import build_variant
+from vlv_export.manifest import GraphEntry
+
+Tiny = tuple[dict[str, ExportPart], dict[str, Path]]
+Built = dict[str, tuple[Path, dict[str, GraphEntry]]]
+
+
+def normal(*shape: int, seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def constant(name: str, array: NDArray[Any]) -> ir.Value:
+    made = value(name, array.shape)
+    made.const_value = ir.tensor(array)
+    return made
+
+
+def product(weight: NDArray[np.float32], *, gemm: bool = False) -> ir.Model:
+    """x -> y by MatMul, or by Gemm with a transposed weight and a bias."""
+    rows, columns = weight.shape
+    shape: tuple[Any, ...] = ("b", rows) if gemm else ("b", "l", rows)
+    x, y = value("x", shape), value("y", (*shape[:-1], columns))
+    if gemm:
+        given = [x, constant("w", weight.T.copy()), constant("bias", normal(columns, seed=9))]
+        node = ir.node("Gemm", given, {"transB": 1}, outputs=[y])
+    else:
+        node = ir.node("MatMul", [x, constant("w", weight)], outputs=[y])
+    return graph_of([x], [node], [y])
+
+
+def kinds(model: ir.Model) -> list[str]:
+    return [node.op_type for node in model.graph]
+
+
+@pytest.mark.parametrize("gemm", [False, True])
+@pytest.mark.parametrize(("bits", "least"), [(8, 0.9999), (4, 0.99)])
+@pytest.mark.parametrize("sizes", [(64, 48), (16, 40), (100, 32)])
+def test_blocks(sizes: tuple[int, int], bits: int, least: float, gemm: bool) -> None:
+    weight = normal(*sizes, seed=1)
+    plain, model = product(weight, gemm=gemm), product(weight, gemm=gemm)
+    quantise_blocks(model.graph, Blocks(bits=bits))
+    clean(model)
+    assert kinds(model) == (["MatMulNBits", "Add"] if gemm else ["MatMulNBits"])
+    inputs = {"x": normal(5, sizes[0], seed=2) if gemm else normal(2, 3, sizes[0], seed=2)}
+    assert cosine(run(model, inputs)["y"], run(plain, inputs)["y"]) >= least
+
+
+def test_asymmetric_blocks_follow_weights_of_one_sign() -> None:
+    weight = np.abs(normal(64, 32, seed=1)) + 3
+    errors = []
+    for symmetric in (True, False):
+        model = product(weight)
+        quantise_blocks(model.graph, Blocks(bits=4, symmetric=symmetric))
+        clean(model)
+        inputs = {"x": normal(1, 4, 64, seed=2)}
+        errors.append(rel_l2(run(model, inputs)["y"], run(product(weight), inputs)["y"]))
+    assert errors[1] < 0.6 * errors[0]
+
+
+@pytest.mark.parametrize("gemm", [False, True])
+def test_rows(gemm: bool) -> None:
+    weight = normal(96, 64, seed=1)
+    model = product(weight, gemm=gemm)
+    quantise_rows(model.graph)
+    clean(model)
+    assert "MatMulIntegerToFloat" in kinds(model) and "MatMul" not in kinds(model)
+    inputs = {"x": normal(5, 96, seed=2) if gemm else normal(2, 3, 96, seed=2)}
+    wanted = run(product(weight, gemm=gemm), inputs)["y"]
+    assert cosine(run(model, inputs)["y"], wanted) >= 0.9995
+
+
+def test_a_row_alone_is_the_row_in_a_batch_and_a_row_of_zeros_is_one() -> None:
+    """The loudest row does not coarsen the others'."""
+    model = product(normal(64, 32, seed=1))
+    quantise_rows(model.graph)
+    clean(model)
+    x = normal(3, 4, 64, seed=2)
+    x[0] *= 1e4
+    x[1, 2] = 0.0
+    together = run(model, {"x": x})["y"]
+    for row in range(3):
+        np.testing.assert_array_equal(run(model, {"x": x[row : row + 1]})["y"][0], together[row])
+    assert not together[1, 2].any()
+
+
+def test_weights_of_rows_fit_processors_that_add_pairs_in_16_bits() -> None:
+    model = product(normal(64, 32, seed=1))
+    quantise_rows(model.graph)
+    weight = next(each for name, each in model.graph.initializers.items() if name.endswith("int8"))
+    assert weight.const_value is not None
+    assert 255 * int(np.abs(weight.const_value.numpy()).max()) * 2 < 1 << 15
+
+
+def test_products_of_one_x_round_it_once() -> None:
+    x, a, b = value("x", ("b", 64)), value("a", ("b", 32)), value("c", ("b", 32))
+    nodes = [
+        ir.node("MatMul", [x, constant(f"w{seed}", normal(64, 32, seed=seed))], outputs=[out])
+        for seed, out in enumerate((a, b))
+    ]
+    model = graph_of([x], nodes, [a, b])
+    quantise_rows(model.graph)
+    clean(model)
+    assert kinds(model).count("QuantizeLinear") == 1
+    assert kinds(model).count("MatMulIntegerToFloat") == 2
+
+
+def test_a_tied_table_is_one_tensor_of_bytes() -> None:
+    """Gathered rows are those that the product uses."""
+    table = constant("table", normal(1024, 64, seed=1))
+    ids, x = value("ids", ("b",), "int64"), value("x", ("b", 64))
+    rows, logits = value("rows", ("b", 64)), value("logits", ("b", 1024))
+    nodes = [
+        ir.node("Gather", [table, ids], outputs=[rows]),
+        ir.node("Gemm", [x, table], {"transB": 1}, outputs=[logits]),
+    ]
+    model = graph_of([ids, x], nodes, [rows, logits])
+    quantise_blocks(model.graph, Blocks(bits=8))
+    clean(model)
+    assert sorted(kinds(model)) == ["GatherBlockQuantized", "MatMulNBits"]
+    wanted = normal(1024, 64, seed=1)
+    found = run(model, {"ids": np.array([3, 1000]), "x": np.eye(2, 64, dtype=np.float32)})
+    assert cosine(found["rows"], wanted[[3, 1000]]) > 0.9999
+    assert cosine(found["logits"], wanted[:, :2].T) > 0.9999
+    data = {
+        name: each.const_value.numpy().tobytes()
+        for name, each in model.graph.initializers.items()
+        if each.const_value is not None and "packed" in name
+    }
+    assert len(data) == 2 and len(set(data.values())) == 1
+
+
+def test_small_tables_stay_floats() -> None:
+    table, ids = constant("table", normal(77, 32, seed=1)), value("ids", ("b",), "int64")
+    out = value("out", ("b", 32))
+    model = graph_of([ids], [ir.node("Gather", [table, ids], outputs=[out])], [out])
+    quantise_tables(model.graph, Blocks(bits=8), {})
+    assert kinds(model) == ["Gather"]
+
+
+@pytest.fixture(scope="module")
+def built(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folders = {dtype: tmp_path_factory.mktemp(dtype) for dtype in ("fp32", "int8", "int4")}
+    return {
+        dtype: (folder, build_variant(tiny[1], folder, dtype=dtype))
+        for dtype, folder in folders.items()
+    }
+
+
+def outputs(built: Built, dtype: str, part: ExportPart, sizes: dict[str, int]) -> Any:
+    inputs = part.example(sizes, seed=3)
+    if part.name == "head":
+        inputs |= {"position": np.zeros(sizes["batch"], np.int64), "k": np.array([3])}
+    return run(built[dtype][0] / f"{part.name}.onnx", inputs)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("name", ["encoder", "condition", "text", "denoiser", "vae_decoder"])
+def test_parts_stay_close_to_float32(
+    tiny: Tiny, built: Built, name: str, rows: int, dtype: str
+) -> None:
+    part = tiny[0][name]
+    sizes = {
+        axis: rows if axis == "batch" else limits.typical for axis, limits in part.axes.items()
+    }
+    wanted, found = (outputs(built, each, part, sizes) for each in ("fp32", dtype))
+    for output in wanted:
+        assert cosine(found[output], wanted[output]) >= 0.998, output
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("int8", 0.999), ("int4", 0.97)])
+def test_head_stays_close_to_float32(tiny: Tiny, built: Built, dtype: str, least: float) -> None:
+    sizes = {"batch": 2, "prefix": 4, "length": 0, "capacity": 8}
+    wanted, found = (outputs(built, each, tiny[0]["head"], sizes) for each in ("fp32", dtype))
+    assert cosine(found["logits"], wanted["logits"]) >= least
+    used = np.s_[:, :, :4]
+    for name in ("present.0.key", "present.0.value"):
+        assert cosine(found[name][used], wanted[name][used]) >= least
+
+
+def test_head_decodes_in_one_shared_buffer(tiny: Tiny, built: Built) -> None:
+    """Prefill, then steps: bound to one buffer or to two, the same words."""
+    folder, entries = built["int4"]
+    assert entries["head"].shared_cache and entries["head"].aliases
+    opened = session(folder / "head.onnx")
+    rows, capacity = 2, 9
+    part = tiny[0]["head"]
+    first = part.example({"batch": rows, "prefix": 4, "length": 0, "capacity": capacity}, seed=1)
+    copied = {name: np.zeros_like(first[name]) for name in entries["head"].aliases}
+    shared = {name: np.zeros_like(each) for name, each in copied.items()}
+    inputs = {"prefix": first["prefix"], "tokens": first["tokens"], "k": np.array([1])}
+    for position in (0, 4, 5, 6):
+        inputs["position"] = np.full(rows, position)
+        names = [each.name for each in opened.get_outputs()]
+        found = dict(zip(names, opened.run(names, {**inputs, **copied}), strict=True))
+        copied = {name: found[new] for name, new in entries["head"].aliases.items()}
+        binding, held = opened.io_binding(), []
+        for name, array in {**inputs, **shared}.items():
+            held.append(ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)))
+            binding.bind_ortvalue_input(name, held[-1])
+            if name in shared:
+                binding.bind_ortvalue_output(entries["head"].aliases[name], held[-1])
+        binding.bind_output("top_ids")
+        binding.bind_output("logits")
+        opened.run_with_iobinding(binding)
+        ids, logits = binding.copy_outputs_to_cpu()[-2:]
+        np.testing.assert_allclose(logits, found["logits"], atol=1e-5)
+        inputs |= {"prefix": first["prefix"][:, :0], "tokens": ids}
+
+
+def test_quantised_heads_hold_each_weight_once(tiny: Tiny, built: Built) -> None:
+    """4 bits a number of a matrix, a float32 scale for every 16 of them here, and the rest."""
+    parameters = {each.data_ptr(): each for each in tiny[0]["head"].module.parameters()}
+    numbers = sum(each.numel() for each in parameters.values() if each.dim() == 2)
+    rest = sum(each.numel() for each in parameters.values()) - numbers
+    size = (built["int4"][0] / "head.data").stat().st_size
+    assert size <= 1.05 * (numbers * (0.5 + 4 / 16) + rest * 4) + 2048
