@@ -13,12 +13,12 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnxscript import optimizer
 from torch import nn
 
 from vlv_core.errors import VlvError
 from vlv_core.parts import ExportPart, TensorSpec
 from vlv_export._nodes import translations
+from vlv_export._tidy import tidy
 
 OPSET = 20
 """of the standard operators in neutral and portable graphs"""
@@ -54,7 +54,7 @@ def capture(part: ExportPart) -> ir.Model:
     assert made is not None
     model = made.model
     model.graph.name = part.name
-    optimizer.optimize_ir(model)
+    tidy(model)
     _declare(model, part)
     return model
 
