@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.export import lowering_graphs, tiny_artefact
+from tests.export import lowering_graphs, tiny_artefact, tiny_golden
 from vlv_core.captioner import Captioner
 from vlv_core.loading import load
 from vlv_core.parts import ExportPart
@@ -28,3 +28,14 @@ def captioner(tiny: Tiny) -> Captioner:
 def artefact(tiny: Tiny, captioner: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model's artefact of one portable variant; copy it before changing it."""
     return tiny_artefact.make(captioner, tiny[1], tmp_path_factory.mktemp("artefact") / "OUT")
+
+
+@pytest.fixture(scope="session")
+def proven(tiny: Tiny, captioner: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's artefact of several variants with golden values; copy it before changing."""
+    out = tmp_path_factory.mktemp("proven") / "OUT"
+    dtypes = ("fp32", "fp16", "bf16", "int8")
+    tiny_artefact.make(captioner, tiny[1], out, dtypes=dtypes)
+    tiny_golden.write(captioner, list(tiny[0].values()), out)
+    tiny_artefact.relist(out)
+    return out
