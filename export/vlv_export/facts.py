@@ -17,6 +17,9 @@ GENERATION = "generation.json"
 TOKENIZER = "tokenizer.json"
 UNCONDITIONAL = "unconditional.safetensors"
 
+_LARGEST = 2**14
+"""edge of pictures, pixels"""
+
 T = TypeVar("T")
 
 
@@ -27,6 +30,11 @@ class Preprocess:
     view: View
     pixels: PixelSpec
     """of the encoder"""
+
+    def __post_init__(self) -> None:
+        for size in (self.view.size, self.pixels.size, self.pixels.edge or self.pixels.size):
+            if not 1 <= size <= _LARGEST:
+                raise ConfigError(f"a picture's edge is {size}; use 1..{_LARGEST}")
 
 
 @dataclass(frozen=True, kw_only=True)

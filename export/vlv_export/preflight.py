@@ -26,7 +26,7 @@ from vlv_export.facts import (
 from vlv_export.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
-    from vlv_export.facts import Generation
+    from vlv_export.facts import Generation, Preprocess
     from vlv_export.manifest import FileEntry, GraphEntry, VariantEntry
 
 Check = Literal["fast", "full"]
@@ -61,8 +61,9 @@ def check_artefact(
     for part, graph in entry.graphs.items():
         if part not in DRAWING or parts == "all":
             _check_graph(folder, part, graph, manifest)
-    read_preprocess(folder)
-    _check_generation(read_generation(folder), entry, parts=parts)
+    facts = read_generation(folder)
+    _check_generation(facts, entry, parts=parts)
+    _check_sizes(read_preprocess(folder), facts, entry)
     return manifest
 
 
@@ -182,3 +183,28 @@ def _check_generation(facts: Generation, entry: VariantEntry, *, parts: Parts) -
             f"{GENERATION} has no latent_shape or no schedule, so the artefact cannot draw",
             hint="export again with --reconstruct",
         )
+
+
+def _check_sizes(preprocess: Preprocess, facts: Generation, entry: VariantEntry) -> None:
+    """What the small files say of sizes must be what the graphs take and give."""
+    latents = None if facts.latent_shape is None else list(facts.latent_shape)
+    for part, name, axes, said in (
+        ("encoder", "view", slice(1, 2), [preprocess.pixels.size]),
+        ("encoder", "prefix", slice(1, 3), [facts.prefix_length, facts.dim]),
+        ("head", "prefix", slice(2, 3), [facts.dim]),
+        ("head", "logits", slice(1, 2), [facts.vocab_size]),
+        ("denoiser", "latents", slice(1, 4), latents),
+    ):
+        found = _shape(entry, part, name)[axes]
+        if found and said and found != said:
+            raise ModelError(
+                f"part {part!r} has {found} where its small files say {said} (of {name!r})",
+                hint="copy the artefact again",
+            )
+
+
+def _shape(entry: VariantEntry, part: str, name: str) -> list[int | str]:
+    """Of an input or output; empty if the variant has none of the name."""
+    graph = entry.graphs.get(part)
+    tensors = () if graph is None else (*graph.inputs, *graph.outputs)
+    return next((list(each.shape) for each in tensors if each.name == name), [])

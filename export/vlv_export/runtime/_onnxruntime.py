@@ -19,10 +19,10 @@ def version() -> str:
     return ort.__version__
 
 
-def open_session(path: Path, *, threads: int, alone: bool) -> ort.InferenceSession:
+def open_session(path: Path, *, threads: int, decoding: bool) -> ort.InferenceSession:
     """A session on the CPU. Raises ModelError if onnxruntime cannot open the graph.
 
-    `alone`: the graph is run again at once, as a head is, so that its threads may spin in wait.
+    `decoding`: the graph is run again at once, so that its threads may spin in wait.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -30,7 +30,7 @@ def open_session(path: Path, *, threads: int, alone: bool) -> ort.InferenceSessi
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     # Fatal alone: what it would log besides comes back as an exception, and is told there.
     options.log_severity_level = 4
-    if not alone:
+    if not decoding:
         # Threads that spin on after a run would take the cores from the next graph.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

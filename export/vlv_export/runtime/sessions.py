@@ -55,7 +55,7 @@ class Sessions:
 
             entry = self.graph(part)
             session = open_session(
-                contained(self.folder, entry.file), threads=self.threads, alone=part == DECODING
+                contained(self.folder, entry.file), threads=self.threads, decoding=part == DECODING
             )
             _check_contract(entry, session)
             self._open[part] = session
