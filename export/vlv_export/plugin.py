@@ -14,7 +14,14 @@ def vlv_exporters() -> Iterable[ExporterSpec]:
             run="vlv_export._onnx:OnnxExporter",
             requires=("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "ml_dtypes"),
             extra="onnx",
-        )
+        ),
+        ExporterSpec(
+            name="genai",
+            summary="a package for stock ONNX Runtime GenAI: fp32, fp16, int8, int4",
+            run="vlv_export.genai._exporter:GenaiExporter",
+            requires=("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "ml_dtypes"),
+            extra="onnx",
+        ),
     ]
 
 
