@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, get_args
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from vlv_core.config import configure
 from vlv_core.conformance.base import Conformance, Tensors, check_reached
+from vlv_core.conformance.tracing import check_traced
 from vlv_core.protocols import Conditioning
 from vlv_core.sampling import Schedule
 from vlv_core.specs import Near, Prediction, resolve
@@ -27,7 +29,7 @@ class ConditionConformance(Conformance):
     def outputs(self, part: Any, *inputs: Tensor) -> Tensors:
         made = part(*inputs)
         assert isinstance(made, Conditioning), f"returned {type(made).__name__}, not Conditioning"
-        return (made.context,) if made.pooled is None else (made.context, made.pooled)
+        return _present(made)
 
     def check(self, conditioning: Conditioning, batch: int, part: Any) -> None:
         context, pooled = conditioning
@@ -35,6 +37,25 @@ class ConditionConformance(Conformance):
         right = context.ndim == 3 and (len(context), context.shape[2]) == (batch, part.context_dim)
         assert right, f"context is {tuple(context.shape)}, due is {wanted}"
         assert pooled is None or (pooled.ndim, len(pooled)) == (2, batch), "pooled is not (B, P)"
+
+    def test_it_is_traced_for_any_batch(self, part: Any) -> None:
+        check_traced(part, partial(self.outputs, part), self.inputs(part), close=self.close)
+
+    def test_ids_are_read_as_their_captions(self, part: Any) -> None:
+        """Optional: `prompts`, `vocab_sizes` and `read_ids` let captions be read by a graph."""
+        if not hasattr(part, "read_ids"):
+            pytest.skip("captions cannot be read by an exported model: no read_ids")
+        captions = [*self.captions, ""]
+        rows = [prompt(captions, length=part.max_queries)[0] for prompt in part.prompts]
+        sizes = part.vocab_sizes
+        assert len(sizes) == len(rows), "prompts and vocab_sizes are not of the same encoders"
+        for ids, size in zip(rows, sizes, strict=True):
+            assert ids.max() < size, f"token {ids.max()} of a text encoder that knows {size}"
+        ids = tuple(torch.from_numpy(each) for each in rows)
+        with torch.no_grad():
+            made, due = part.read_ids(*ids), part.from_text(captions)[0]
+        self.close(made.context, due.context, "read_ids and from_text differ")
+        check_traced(part, lambda *each: _present(part.read_ids(*each)), ids, close=self.close)
 
     def test_any_number_of_queries_fits(self, part: Any) -> None:
         for count in sorted({1, min(5, part.max_queries), part.max_queries}):
@@ -166,8 +187,26 @@ class DiffusionConformance(Conformance):
         self.outputs(part, *inputs, z)[4].sum().backward()
         check_reached(z)
 
+    def test_both_networks_are_traced_for_any_batch(self, part: Any) -> None:
+        with torch.no_grad():
+            view, posterior, _, u, z = self.inputs(part)
+            latents = part.latents(part.moments(view), posterior)
+            given = _present(self.condition()(z))
+
+        def predict(noisy: Tensor, t: Tensor, *conditioning: Tensor) -> Tensors:
+            pooled = conditioning[1] if len(conditioning) > 1 else None
+            return (part.predict(noisy, t, Conditioning(conditioning[0], pooled)),)
+
+        check_traced(part, predict, (latents, part.timesteps(u), *given), close=self.close)
+        check_traced(part, lambda each: (part.decode(each),), (latents,), close=self.close)
+
     def test_loss_depends_on_the_conditioning(self, part: Any) -> None:
         *inputs, z = self.inputs(part)
         with torch.no_grad():
             one, other = (self.outputs(part, *inputs, x)[4] for x in (z, z.flip(0) + 1))
         assert (one >= 0).all() and not torch.allclose(one, other), "the conditioning is not read"
+
+
+def _present(conditioning: Conditioning) -> Tensors:
+    context, pooled = conditioning
+    return (context,) if pooled is None else (context, pooled)

@@ -1,5 +1,6 @@
 """Roles that are one function of one tensor: encoder, bottleneck, connector."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vlv_core.conformance.base import Conformance, Tensors
+from vlv_core.conformance.tracing import check_traced
 from vlv_core.specs import Near, PixelSpec
 
 
@@ -21,6 +23,10 @@ class _Forward(Conformance):
             (made,) = self.outputs(part, *self.inputs(part))
         assert made.is_floating_point(), f"the output is {made.dtype}"
         assert tuple(made.shape) == expected, f"made {tuple(made.shape)}, due is {expected}"
+
+    def test_it_is_traced_for_any_batch(self, part: Any) -> None:
+        run = partial(self.outputs, part)
+        check_traced(part, run, self.inputs(part), close=self.close)
 
     def test_gradient_reaches_every_parameter(self, part: Any) -> None:
         (made,) = self.outputs(part, *self.inputs(part))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -88,6 +89,39 @@ class HeadConformance(Conformance):
             words = np.full(len(keep), word)
             mine, due = (_dense(s.step(words, part.vocab_size)) for s in (selected, fresh))
             self.close(mine, due, "select disturbs the cache")
+
+    @torch.no_grad()
+    def test_its_export_part_says_what_the_stepper_says(self, part: Any) -> None:
+        """Optional: `export_part` and `tokenizer_json` let a head be exported."""
+        if not hasattr(part, "export_part"):
+            pytest.skip("the head cannot be exported: no export_part")
+        prefix = self.inputs(part)[0]
+        rows, made = len(prefix), part.export_part()
+        names = [spec.name for spec in (*made.inputs, *made.outputs)]
+        assert names[:3] == ["prefix", "tokens", "position"], "build it by parts.head_part"
+        sizes = {"batch": rows, "capacity": self.prefix_length + 4, "prefix": 0, "length": 0}
+        # What is not filled holds noise, which nothing may see.
+        noise = made.example(sizes, seed=3)
+        state = [torch.from_numpy(noise[given]) for given, _ in made.state]
+        stepper = part.start(prefix, sizes["capacity"])
+        top = stepper.prefill(part.vocab_size)
+        tokens, position = torch.zeros(rows, 0).long(), torch.zeros(rows).long()
+        for step in range(4):
+            logits, *state = made.module(prefix, tokens, position, *state)
+            found = logits.float().log_softmax(dim=-1)
+            self.close(found, _dense(top), f"export_part and stepper differ at step {step}")
+            tokens, prefix = found.argmax(dim=-1, keepdim=True), prefix[:, :0]
+            position = torch.full((rows,), self.prefix_length + step)
+            top = stepper.step(tokens[:, 0].numpy(), part.vocab_size)
+
+    def test_its_tokenizer_decodes_alike_from_text(self, part: Any) -> None:
+        if not hasattr(part, "tokenizer_json"):
+            pytest.skip("the head cannot be exported: no tokenizer_json")
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(part.tokenizer_json())
+        for ids in part.tokenize(list(self.captions))[0].tolist():
+            assert tokenizer.decode(ids, skip_special_tokens=True) == part.decode(ids)
 
     def test_gradient_flows_through_the_frozen_head_to_the_prefix(self, part: Any) -> None:
         part.requires_grad_(False)
