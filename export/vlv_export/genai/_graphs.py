@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 from vlv_core.errors import UsageError
 from vlv_export.genai.config import Decoder
 from vlv_export.genai.placeholders import Placeholders
+from vlv_export.lowering._cleanup import drop_unused
 from vlv_export.lowering._emit import INT64, Emitter, width
 
 BOOL, FLOAT, UINT8 = ir.DataType.BOOL, ir.DataType.FLOAT, ir.DataType.UINT8
@@ -87,13 +88,10 @@ def decoder(head: ir.Model, placeholders: Placeholders) -> ir.Model:
     prefix, tokens, position = (
         _named(graph.inputs, name) for name in ("prefix", "tokens", "position")
     )
-    emit = _begin(graph, [embeds, mask, *past])
-    taken = _as(emit, embeds, joined.outputs[0].dtype)
-    ir.convenience.replace_all_uses_with(joined.outputs[0], taken)
-    graph.remove(joined, safe=True)
-    _check_sizes_only(head, [prefix, tokens])
-    ir.convenience.replace_all_uses_with(prefix, embeds)
-    ir.convenience.replace_all_uses_with(tokens, _no_tokens(emit, embeds))
+    _drop_words(_begin(graph, [embeds, mask, *past]), joined, embeds)
+    emit = _begin(graph, graph.inputs)
+    _leave_sizes(tokens, _nothing(emit, embeds, like=tokens))
+    _leave_sizes(prefix, embeds)
     start = emit("Sub", emit.size(mask, 1), emit.size(embeds, 1))
     start = emit("Expand", start, emit.size(embeds, 0), shape=["batch"])
     ir.convenience.replace_all_uses_with(position, start)
@@ -101,22 +99,36 @@ def decoder(head: ir.Model, placeholders: Placeholders) -> ir.Model:
     return _finished(head, [logits, *present], name="decoder")
 
 
-def _check_sizes_only(head: ir.Model, inputs: Sequence[ir.Value]) -> None:
-    """Raise UsageError if more than the lengths of these inputs still takes part."""
-    common.RemoveUnusedNodesPass()(head)
-    for value in inputs:
-        if any(node.op_type != "Shape" for node, _ in value.uses()):
-            raise UsageError(
-                f"the head reads its {value.name} in two places, so it cannot be cut in two",
-                hint="export it with --onnx",
-            )
+def _drop_words(emit: Emitter, joined: ir.Node, embeds: ir.Value) -> None:
+    """Put `embeds` in the place of prefix and words, joined."""
+    words = joined.inputs[1]
+    assert words is not None
+    taken = _as(emit, embeds, joined.outputs[0].dtype)
+    none = _nothing(emit, embeds, like=words)
+    ir.convenience.replace_all_uses_with(joined.outputs[0], taken)
+    emit.graph.remove(joined, safe=True)
+    _leave_sizes(words, none)
+    drop_unused(emit.graph)
 
 
-def _no_tokens(emit: Emitter, embeds: ir.Value) -> ir.Value:
-    """(B, 0): the head reads no tokens any more, but their number takes part in its sizes."""
-    extent = emit("Concat", emit.size(embeds, 0), emit.constant([0]), axis=0)
-    zero = ir.tensor(np.zeros(1, np.int64))
-    return emit("ConstantOfShape", extent, dtype=INT64, shape=["batch", 0], value=zero)
+def _nothing(emit: Emitter, embeds: ir.Value, *, like: ir.Value) -> ir.Value:
+    """As many rows as `embeds`, none long: the head reads no tokens any more, but their number
+    takes part in its sizes."""
+    assert like.shape is not None
+    widths = [width(like, axis) for axis in range(2, len(like.shape))]
+    extent = emit("Concat", emit.size(embeds, 0), emit.constant([0, *widths]), axis=0)
+    shape = ["batch", 0, *widths]
+    return emit("ConstantOfShape", extent, dtype=FLOAT, shape=shape)
+
+
+def _leave_sizes(value: ir.Value, instead: ir.Value) -> None:
+    """Measure `instead` wherever `value` was measured. Raises UsageError if it was read, too."""
+    if any(node.op_type != "Shape" for node, _ in value.uses()):
+        raise UsageError(
+            f"the head reads its {value.name} in two places, so it cannot be cut in two",
+            hint="export it with --onnx",
+        )
+    ir.convenience.replace_all_uses_with(value, instead)
 
 
 def _said(emit: Emitter, logits: ir.Value, *, extra: int) -> ir.Value:
@@ -191,8 +203,7 @@ def _as(emit: Emitter, value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
 
 def _begin(graph: ir.Graph, inputs: Sequence[ir.Value]) -> Emitter:
     """Makes nodes at the start of the graph, which has these inputs from now on."""
-    graph.inputs.clear()
-    graph.inputs.extend(inputs)
+    graph.inputs[:] = list(inputs)
     emit = Emitter(graph)
     emit.anchor = graph[0]
     return emit
