@@ -59,6 +59,7 @@ def _sweep(model: ir.Model) -> None:
         common.RemoveUnusedOpsetsPass(),
         common.OutputFixPass(),
         common.NameFixPass(),
+        common.ClearMetadataAndDocStringPass(),
     )(model)
 
 

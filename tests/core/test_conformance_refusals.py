@@ -123,6 +123,16 @@ ALL = [
         "tokens_depend_on_every_channel",
         "channel 1 is not read",
     ),
+    (
+        forward(lambda x: x * torch.ones(len(x), 1, 1)),
+        "it_is_traced_for_any_batch",
+        r"cannot be traced for batches of any size; take sizes from x\.shape",
+    ),
+    (
+        forward(lambda x: x if x.sum() > 0 else -x),
+        "it_is_traced_for_any_batch",
+        "do not branch on tensors",
+    ),
     (extra, "gradient_reaches_every_parameter", r"no gradient reaches: \['unused'\]"),
 ]
 
@@ -212,6 +222,11 @@ DIFFUSION = [
         change("schedule", lambda p, f: lambda: None),
         "schedule_agrees_with_the_network",
         r"must return a sampling\.Schedule",
+    ),
+    (
+        change("predict", lambda p, f: lambda x, t, c: f(x, t, c) * torch.ones(len(x), 1, 1, 1)),
+        "both_networks_are_traced_for_any_batch",
+        "cannot be traced for batches of any size",
     ),
     (change("prediction", lambda p, v: "v"), "schedule_agrees_with_the_network", "another predict"),
     (

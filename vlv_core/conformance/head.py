@@ -121,7 +121,8 @@ class HeadConformance(Conformance):
 
         tokenizer = Tokenizer.from_str(part.tokenizer_json())
         for ids in part.tokenize(list(self.captions))[0].tolist():
-            assert tokenizer.decode(ids, skip_special_tokens=True) == part.decode(ids)
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            assert text == part.decode(ids), f"tokenizer_json decodes otherwise: {text!r}"
 
     def test_gradient_flows_through_the_frozen_head_to_the_prefix(self, part: Any) -> None:
         part.requires_grad_(False)

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -42,10 +41,10 @@ def check_traced(
             shapes = (tuple({0: rows} for _ in inputs),)
             program = torch.export.export(call, inputs, dynamic_shapes=shapes, strict=False)
         except Exception as error:
-            pytest.fail(
+            raise AssertionError(
                 "it cannot be traced for batches of any size; take sizes from x.shape, and do not "
                 f"branch on tensors: {error}"
-            )
+            ) from error
     traced: Any = program.module()
     for count in (1, 2 * len(inputs[0]) + 1):
         others = tuple(_rows(each, count) for each in inputs)
