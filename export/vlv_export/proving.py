@@ -8,7 +8,7 @@ from vlv_export.exporters import Prover, open_exporter
 from vlv_export.golden import GOLDEN, read_golden
 from vlv_export.manifest import read_manifest
 from vlv_export.parity import check
-from vlv_export.parity.report import LEVELS, Level, Report
+from vlv_export.parity.report import Level, Report
 
 OURS = "onnx"
 """the exporter whose variants `vlv_export.runtime` runs"""
@@ -27,15 +27,17 @@ def prove(
 
     Raises ModelError for what is no artefact, PluginError if the exporter is not installed.
     """
-    entry = read_manifest(folder).variant(variant)
+    manifest = read_manifest(folder)
+    entry = manifest.variant(variant)
     if entry.exporter == OURS:
         return check(folder, variant, levels, plugins=plugins, threads=threads, progress=tell)
-    golden = read_golden(folder / GOLDEN)
     exporter = open_exporter(entry.exporter, plugins=plugins)
     if isinstance(exporter, Prover):
-        return exporter.prove(folder, variant, entry, golden=golden)
+        return exporter.prove(folder, variant, entry, golden=read_golden(folder / GOLDEN))
     reason = f"the exporter {entry.exporter!r} proves nothing, and no runtime here runs its graphs"
-    unproved = [Level(level=each, state="not run", reason=reason) for each in LEVELS]
     return Report(
-        model=golden.facts.model, variant=variant, dtype=entry.dtype, levels=tuple(unproved)
+        model=str(manifest.model.get("name", "")),
+        variant=variant,
+        dtype=entry.dtype,
+        levels=tuple(Level(level=each, state="not run", reason=reason) for each in levels),
     )

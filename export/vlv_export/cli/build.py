@@ -24,7 +24,8 @@ def command(*, out: Path) -> None:
     manifest = read_manifest(out)
     waiting = [name for name, entry in manifest.variants.items() if entry.state == "pending"]
     if not waiting:
-        click.echo(f"nothing waits: {', '.join(manifest.variants)} of {out} are built")
+        are = "is" if len(manifest.variants) == 1 else "are"
+        click.echo(f"nothing waits: {', '.join(manifest.variants)} of {out} {are} built")
         return
     raise UsageError(
         f"{', '.join(waiting)}: this version of vlv has no exporter that builds from an artefact",
