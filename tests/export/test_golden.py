@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
+
 from tests.export import lowering_graphs, tiny_golden
 from tests.export.conftest import Tiny
-
 from vlv_core.captioner import Captioner
 from vlv_core.errors import ConfigError, ModelError, UsageError, VlvError
 from vlv_core.preprocess import to_pixels, views
@@ -92,9 +92,7 @@ def test_teacher_values_are_those_of_the_captions_own_tokens(golden: Golden) -> 
         assert said.logprob == pytest.approx(float(log_probs[:scored, 0].sum()), abs=1e-3)
 
 
-def test_pictures_are_kept_as_the_encoder_reads_them(
-    golden: Golden, captioner: Captioner
-) -> None:
+def test_pictures_are_kept_as_the_encoder_reads_them(golden: Golden, captioner: Captioner) -> None:
     backend: Any = captioner.backend
     spec = backend.model.encoder.pixels
     assert golden.pixels.shape == (tiny_golden.PICTURES, spec.size, spec.size, 3)

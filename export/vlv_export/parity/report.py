@@ -50,9 +50,12 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """NaN passes nothing that is judged."""
+        """What is no finite number passes nothing that is judged."""
+        if not self.judged:
+            return True
         low = self.least is None or self.value >= self.least
-        return low and (self.most is None or self.value <= self.most)
+        high = self.most is None or self.value <= self.most
+        return math.isfinite(self.value) and low and high
 
     @property
     def allowed(self) -> str:
@@ -184,9 +187,21 @@ def _spelt(value: Any) -> Any:
 
 
 def _read(value: Any) -> Any:
-    """Infinity is read back; a figure that was NaN comes back as infinity, which passes nothing."""
-    if isinstance(value, dict):
-        return {key: _read(item) for key, item in value.items()}
+    """Figures are read back as numbers; NaN as infinity, which passes as little."""
     if isinstance(value, list):
         return [_read(item) for item in value]
-    return math.inf if value in ("nan", "inf") else -math.inf if value == "-inf" else value
+    if not isinstance(value, dict):
+        return value
+    read = {key: _read(item) for key, item in value.items()}
+    if "value" in read:
+        read["value"] = _number(read["value"])
+        spread = read.get("distribution", {})
+        read["distribution"] = {name: _number(item) for name, item in spread.items()}
+    return read
+
+
+def _number(value: Any) -> Any:
+    return _SPELT.get(value, value) if isinstance(value, str) else value
+
+
+_SPELT = {"nan": math.inf, "inf": math.inf, "-inf": -math.inf}
