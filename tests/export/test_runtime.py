@@ -1,6 +1,5 @@
 """The runtime says and draws what torch does, whatever the options, batches and buffers."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,10 +65,6 @@ def same(found: Sequence[Caption], wanted: Sequence[Caption]) -> None:
     np.testing.assert_allclose(
         [each.logprob for each in found], [each.logprob for each in wanted], atol=1e-4
     )
-
-
-def copied(artefact: Path, folder: Path) -> Path:
-    return shutil.copytree(artefact, folder / "OUT")
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7])
@@ -208,7 +203,7 @@ def test_caches_that_grow_change_nothing(
 def test_a_variant_that_writes_beside_its_past_says_the_same(
     artefact: Path, runtime: Runtime, encoded: Encoded, tmp_path: Path
 ) -> None:
-    out = copied(artefact, tmp_path)
+    out = tiny_artefact.copy(artefact, tmp_path)
     graphs = read_manifest(out).variant(None).graphs
     tiny_artefact.edit(out, graphs={**graphs, "head": replace(graphs["head"], shared_cache=False)})
     beside = Runtime.open(out, threads=1)

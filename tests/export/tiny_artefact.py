@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -61,6 +62,11 @@ def make(
     write_manifest(manifest, out)
     relist(out)
     return out
+
+
+def copy(out: Path, folder: Path) -> Path:
+    """A copy to be changed, in a folder."""
+    return shutil.copytree(out, folder / "OUT")
 
 
 def relist(out: Path) -> None:

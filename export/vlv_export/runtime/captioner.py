@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from vlv_core.captioner import Captioner
 from vlv_core.errors import ModelError, UsageError
 from vlv_export.facts import read_generation, read_preprocess
-from vlv_export.preflight import Check, Parts, check_artefact, needed_files
+from vlv_export.golden import GOLDEN
+from vlv_export.preflight import Check, Parts, check_artefact, check_file, needed_files
 from vlv_export.runtime.backend import ArtefactBackend
 from vlv_export.runtime.sessions import Sessions
 
@@ -52,7 +53,7 @@ class Runtime(Captioner):
         folder = Path(out)
         manifest = check_artefact(folder, variant=variant, parts=parts, check=check)
         if manifest.variant(variant).state == "built":
-            _prove(folder, variant or manifest.default, threads=threads)
+            _prove(folder, manifest, variant or manifest.default, threads=threads)
         return open_checked(folder, manifest, variant=variant, parts=parts, threads=threads)
 
 
@@ -99,13 +100,15 @@ def open_artefact(folder: Path, options: OpenOptions) -> Runtime:
     )
 
 
-def _prove(folder: Path, variant: str, *, threads: int | None) -> None:
+def _prove(folder: Path, manifest: Manifest, variant: str, *, threads: int | None) -> None:
     """Raises ModelError unless the variant says here what the model said when it was exported."""
-    from vlv_export.parity import check
+    from vlv_export import parity
 
-    report = check(folder, variant, ["L1"], threads=threads)
+    check_file(folder, GOLDEN, manifest.file(GOLDEN), hashed=True)
+    report = parity.check(folder, variant, ["L1"], threads=threads)
     if report.verdict != "passed":
-        said = "; ".join(report.failures()) or report.verdict
+        reasons = report.failures() or [each.reason for each in report.levels if each.reason]
+        said = "; ".join(reasons) or report.verdict
         raise ModelError(
             f"variant {variant!r} was never proved, and cannot be here: {said}",
             hint="open another variant, or export the model again",
