@@ -120,9 +120,9 @@ def test_the_end_of_text_is_named_in_the_tokenizer_s_words() -> None:
 @pytest.mark.parametrize(
     ("view", "pixels", "kinds"),
     [
-        (View(64), PixelSpec(64), ["Resize", "CenterCrop"]),
+        (View(64), PixelSpec(64), ["Resize"]),
         (View(64, fit="squash"), PixelSpec(64), ["Resize"]),
-        (View(64), PixelSpec(32), ["Resize", "CenterCrop", "Resize"]),
+        (View(64), PixelSpec(32), ["Resize", "Resize"]),
         (
             View(64, fit="squash"),
             PixelSpec(32, fit="crop", edge=40),
@@ -142,7 +142,7 @@ def test_pictures_are_fitted_in_the_model_s_steps(
 @pytest.mark.parametrize("view", [View(64, fit="pad"), View(64, resample="area")])
 def test_what_genai_cannot_fit_has_no_processor(view: View) -> None:
     assert processor_config(view, PixelSpec(64)) is None
-    text = readme("x", placeholders=Placeholders(9, 4), size=64, processor=False)
+    text = readme("x", placeholders=Placeholders(9, 4), size=64, fit=None)
     assert "given pixels" in text
     assert PROMPT not in text
 
@@ -162,12 +162,15 @@ def test_the_wheel_s_pixels_are_pillow_s(view: View, pixels: PixelSpec, package:
     assert np.array_equal(*found)
 
 
-def test_crops_of_other_shapes_may_begin_a_pixel_further(package: Path) -> None:
-    """The README says so: GenAI rounds a half down, torchvision to the even side."""
-    even = _processed(View(48), PixelSpec(48), package, size=(144, 96))
-    assert np.array_equal(*even)
-    theirs, ours = _processed(View(48), PixelSpec(48), package, size=(110, 96))
-    assert np.array_equal(theirs[:, 1:], ours[:, :-1])
+def test_pictures_that_are_not_square_are_squashed_and_the_readme_says_so(package: Path) -> None:
+    cropped = _processed(View(48), PixelSpec(48), package, size=(144, 96))
+    squashed = _processed(View(48, fit="squash"), PixelSpec(48), package, size=(144, 96))
+    assert np.array_equal(*squashed)
+    assert np.array_equal(cropped[0], squashed[1])
+    texts = [
+        readme("x", placeholders=Placeholders(9, 4), size=48, fit=fit) for fit in ("crop", "squash")
+    ]
+    assert ["cut it out first" in text for text in texts] == [True, False]
 
 
 def test_heads_with_caches_of_two_sizes_are_refused() -> None:

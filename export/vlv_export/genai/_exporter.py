@@ -126,7 +126,7 @@ def _write_settings(job: Job, sizes: Decoder, placeholders: Placeholders) -> Non
         job.planned.name,
         placeholders=placeholders,
         size=preprocess.pixels.size,
-        processor=processor is not None,
+        fit=None if processor is None else preprocess.view.fit,
     )
     (job.folder / "README.md").write_text(text, encoding="utf-8")
 

@@ -132,15 +132,16 @@ def processor_config(view: View, pixels: PixelSpec) -> dict[str, Any] | None:
 
 
 def _fit(size: int, fit: Fit, resample: Resample, *, edge: int) -> list[dict[str, Any] | None]:
-    """One way to a square; [None] where GenAI cannot go it."""
+    """One way to a square; [None] where GenAI cannot go it.
+
+    GenAI has no resize that keeps proportions (it takes the option, and squashes): "crop" is right
+    for square pictures alone.
+    """
     kernel = INTERPOLATION.get(resample)
     if kernel is None or fit == "pad":
         return [None]
-    crop = fit == "crop"
-    resize = _step(
-        "Resize", interpolation=kernel, width=edge, height=edge, keep_aspect_ratio=int(crop)
-    )
-    return [resize, _step("CenterCrop", width=size, height=size)] if crop else [resize]
+    resize = _step("Resize", interpolation=kernel, width=edge, height=edge, keep_aspect_ratio=0)
+    return [resize] if edge == size else [resize, _step("CenterCrop", width=size, height=size)]
 
 
 def _step(kind: str, **attributes: Any) -> dict[str, Any]:

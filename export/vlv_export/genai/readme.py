@@ -1,5 +1,6 @@
 """The package's README.md: what it is, and a script that needs none of our code."""
 
+from vlv_core.specs import Fit
 from vlv_export.genai.config import MAX_ROWS
 from vlv_export.genai.placeholders import PROMPT, Placeholders
 
@@ -57,23 +58,30 @@ FILES = """\
 ```python
 {code}```
 
-Square PNG files come in as Pillow reads them. Others may be cut one pixel further, and JPEG files
-decoded a few grey levels off: where that matters, give pixels.
+PNG files come in as Pillow reads them, JPEG files a few grey levels off.{squashed}
 
 """
+SQUASHED = """ GenAI squashes pictures that
+are not square, and this model has learned from their middle: cut it out first, or give pixels."""
 NO_FILES = """\
 GenAI has no operation for the way this model fits pictures into its view, so it is given pixels.
 
 """
 
 
-def readme(name: str, *, placeholders: Placeholders, size: int, processor: bool) -> str:
-    """The text for a package `name` of a model whose encoder reads pixels of edge `size`."""
+def readme(name: str, *, placeholders: Placeholders, size: int, fit: Fit | None) -> str:
+    """The text for a package `name` of a model whose encoder reads pixels of edge `size`.
+
+    `fit` is the model's own way with pictures; None if GenAI cannot take files at all.
+    """
     count = placeholders.count
-    picture = FILES.format(code=PICTURE.format(prompt=PROMPT, count=count))
+    picture = FILES.format(
+        code=PICTURE.format(prompt=PROMPT, count=count),
+        squashed="" if fit == "squash" else SQUASHED,
+    )
     return TEXT.format(
         name=name,
-        picture=picture if processor else NO_FILES,
+        picture=NO_FILES if fit is None else picture,
         pixels=PIXELS.format(size=size, count=count, pad=placeholders.pad, rows=MAX_ROWS),
         rows=MAX_ROWS,
     )
