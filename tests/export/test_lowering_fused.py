@@ -269,3 +269,49 @@ def test_products_of_different_inputs_are_not_joined() -> None:
     model = graph_of([x, y], nodes, [a, b])
     join_siblings(model.graph)
     assert [node.op_type for node in model.graph] == ["MatMul", "MatMul"]
+
+
+@pytest.mark.parametrize("form", ["columns", "heads"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_projections_that_are_split_at_once_are_made_apart(form: str, bias: bool) -> None:
+    """Both spellings of three projections: no split, slice or squeeze is left."""
+    x, weight, added = value("x", ("b", 5, 6)), normal(6, 24, seed=1), normal(24, seed=2)
+    whole = value("whole", ("b", 5, 24))
+    nodes = [ir.node("MatMul", [x, constant("w", weight)], outputs=[whole])]
+    if bias:
+        biased = value("biased", ("b", 5, 24))
+        nodes.append(ir.node("Add", [whole, constant("bias", added)], outputs=[biased]))
+        whole = biased
+    shape: tuple[Any, ...] = ("b", 5, 8) if form == "columns" else ("b", 2, 5, 4)
+    outs = [value(name, shape) for name in "qkv"]
+    if form == "columns":
+        sizes = ints("sizes", [8, 8, 8])
+        nodes.append(ir.node("Split", [whole, sizes], {"axis": -1}, outputs=outs))
+    else:
+        five, turned = value("five", ("b", 5, 3, 2, 4)), value("turned", (3, "b", 2, 5, 4))
+        split = ints("split", [-1, 5, 3, 2, 4])
+        nodes.append(ir.node("Reshape", [whole, split], outputs=[five]))
+        nodes.append(ir.node("Transpose", [five], {"perm": [2, 0, 3, 1, 4]}, outputs=[turned]))
+        for index, out in enumerate(outs):
+            one = value(f"one{index}", (1, "b", 2, 5, 4))
+            bounds = [ints(f"at{index}", [index]), ints(f"end{index}", [index + 1])]
+            nodes.append(ir.node("Slice", [turned, *bounds, ints("axes", [0])], outputs=[one]))
+            nodes.append(ir.node("Squeeze", [one, ints("axes", [0])], outputs=[out]))
+    model = graph_of([x], nodes, outs)
+    fuse(model.graph, join=False)
+    clean(model)
+    kinds = {node.op_type for node in model.graph}
+    assert not kinds & {"Split", "Slice", "Squeeze"}
+    given = normal(3, 5, 6, seed=3)
+    parts = (given @ weight + (added if bias else 0)).reshape(3, 5, 3, 2, 4)
+    found = run(model, {"x": given})
+    for index, name in enumerate("qkv"):
+        wanted = parts[:, :, index]
+        wanted = wanted.reshape(3, 5, 8) if form == "columns" else wanted.transpose(0, 2, 1, 3)
+        assert rel_l2(found[name], wanted) < 1e-6
+
+
+def ints(name: str, numbers: list[int]) -> ir.Value:
+    made = value(name, (len(numbers),), "int64")
+    made.const_value = ir.tensor(np.array(numbers))
+    return made

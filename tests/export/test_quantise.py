@@ -13,7 +13,7 @@ from tests.export.lowering_graphs import cosine, graph_of, rel_l2, run, session,
 from vlv_core.parts import ExportPart
 from vlv_export.lowering._blocks import Blocks, quantise_blocks, quantise_tables
 from vlv_export.lowering._cleanup import clean
-from vlv_export.lowering._rows import quantise_rows
+from vlv_export.lowering._integers import quantise_integers
 from vlv_export.lowering._variant import build_variant
 from vlv_export.manifest import GraphEntry
 
@@ -73,38 +73,56 @@ def test_asymmetric_blocks_follow_weights_of_one_sign() -> None:
     assert errors[1] < 0.6 * errors[0]
 
 
-@pytest.mark.parametrize("gemm", [False, True])
-def test_rows(gemm: bool) -> None:
-    weight = normal(96, 64, seed=1)
-    model = product(weight, gemm=gemm)
-    quantise_rows(model.graph)
+@pytest.mark.parametrize("form", ["matmul", "gemm", "bias"])
+def test_integers(form: str) -> None:
+    weight, gemm = normal(96, 64, seed=1), form == "gemm"
+    plain, model = (product(weight, gemm=gemm) for _ in range(2))
+    for each in (plain, model) if form == "bias" else ():
+        add_bias(each, normal(64, seed=4))
+    quantise_integers(model.graph)
     clean(model)
-    assert "MatMulIntegerToFloat" in kinds(model) and "MatMul" not in kinds(model)
+    assert kinds(model) == ["DynamicQuantizeLinear", "MatMulIntegerToFloat"]
     inputs = {"x": normal(5, 96, seed=2) if gemm else normal(2, 3, 96, seed=2)}
-    wanted = run(product(weight, gemm=gemm), inputs)["y"]
-    assert cosine(run(model, inputs)["y"], wanted) >= 0.9995
+    assert cosine(run(model, inputs)["y"], run(plain, inputs)["y"]) >= 0.9995
 
 
-def test_a_row_alone_is_the_row_in_a_batch_and_a_row_of_zeros_is_one() -> None:
-    """The loudest row does not coarsen the others'."""
-    model = product(normal(64, 32, seed=1))
-    quantise_rows(model.graph)
+def add_bias(model: ir.Model, bias: NDArray[np.float32]) -> None:
+    """y of the graph becomes the product plus bias."""
+    graph = model.graph
+    out, made = graph.outputs[0], constant("added", bias)
+    graph.register_initializer(made)
+    out.name = "product"
+    total = value(
+        "y", tuple(str(size) if not isinstance(size, int) else size for size in out.shape)
+    )
+    graph.append(ir.node("Add", [out, made], outputs=[total]))
+    graph.outputs[0] = total
+
+
+def test_products_in_a_row_follow_each_other() -> None:
+    """The second one's x is what the first has become."""
+    x, y, z = value("x", ("b", 64)), value("y", ("b", 48)), value("z", ("b", 32))
+    first, second = normal(64, 48, seed=1), normal(48, 32, seed=2)
+    nodes = [
+        ir.node("MatMul", [x, constant("first", first)], outputs=[y]),
+        ir.node("MatMul", [y, constant("second", second)], outputs=[z]),
+    ]
+    model = graph_of([x], nodes, [z])
+    quantise_integers(model.graph)
     clean(model)
-    x = normal(3, 4, 64, seed=2)
-    x[0] *= 1e4
-    x[1, 2] = 0.0
-    together = run(model, {"x": x})["y"]
-    for row in range(3):
-        np.testing.assert_array_equal(run(model, {"x": x[row : row + 1]})["y"][0], together[row])
-    assert not together[1, 2].any()
+    given = normal(4, 64, seed=3)
+    assert cosine(run(model, {"x": given})["z"], given @ first @ second) >= 0.999
 
 
-def test_weights_of_rows_fit_processors_that_add_pairs_in_16_bits() -> None:
-    model = product(normal(64, 32, seed=1))
-    quantise_rows(model.graph)
-    weight = next(each for name, each in model.graph.initializers.items() if name.endswith("int8"))
-    assert weight.const_value is not None
-    assert 255 * int(np.abs(weight.const_value.numpy()).max()) * 2 < 1 << 15
+def test_zeros_stay_zeros() -> None:
+    """Columns and activations without range."""
+    weight = normal(64, 32, seed=1)
+    weight[:, 3] = 0.0
+    model = product(weight)
+    quantise_integers(model.graph)
+    clean(model)
+    assert not run(model, {"x": np.zeros((1, 2, 64), np.float32)})["y"].any()
+    assert not run(model, {"x": normal(1, 2, 64, seed=2)})["y"][..., 3].any()
 
 
 def test_products_of_one_x_round_it_once() -> None:
@@ -114,9 +132,9 @@ def test_products_of_one_x_round_it_once() -> None:
         for seed, out in enumerate((a, b))
     ]
     model = graph_of([x], nodes, [a, b])
-    quantise_rows(model.graph)
+    quantise_integers(model.graph)
     clean(model)
-    assert kinds(model).count("QuantizeLinear") == 1
+    assert kinds(model).count("DynamicQuantizeLinear") == 1
     assert kinds(model).count("MatMulIntegerToFloat") == 2
 
 

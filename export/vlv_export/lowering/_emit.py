@@ -122,13 +122,18 @@ def number(node: ir.Node, name: str, default: float) -> float:
 
 
 def replace(node: ir.Node, values: Sequence[ir.Value]) -> None:
-    """Put values in the place of a node's outputs, names of the graph's outputs kept."""
+    """Put values in the place of a node's outputs, and remove it."""
     assert node.graph is not None
     for old, new in zip(node.outputs, values, strict=True):
-        if new.shape is None:
-            new.shape = old.shape
-        if old.is_graph_output():
-            new.name, old.name = old.name, None
-            new.shape, new.type = old.shape, old.type
-        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+        replace_value(old, new)
     node.graph.remove(node, safe=True)
+
+
+def replace_value(old: ir.Value, new: ir.Value) -> None:
+    """Use one value for another; an output of the graph keeps its name and contract."""
+    if new.shape is None:
+        new.shape = old.shape
+    if old.is_graph_output():
+        new.name, old.name = old.name, None
+        new.shape, new.type = old.shape, old.type
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)

@@ -16,6 +16,10 @@ HEAD_MULTIPLE = 8
 ROTARY_MULTIPLE = 16
 """and turns heads itself only if their width and what is turned are multiples of this"""
 
+WIDEST = 256
+"""head width up to which MultiHeadAttention is faster than products; attention over channels, whose
+width is the number of positions, is not"""
+
 
 def fuse_caches(graph: ir.Graph) -> None:
     """CachedAttention, with the Rotary of its query and key, -> GroupQueryAttention."""
@@ -32,7 +36,8 @@ def fuse_attention(graph: ir.Graph) -> None:
     for node in tuple(graph):
         if node.op_type == "Attention" and node.domain == "vlv":
             query, key = _given(node)[:2]
-            if width(query, 1) == width(key, 1):
+            wide = width(query, 3)
+            if width(query, 1) == width(key, 1) and wide <= WIDEST:
                 emit.anchor = node
                 replace(node, [_multi_head_attention(emit, node)])
 

@@ -1,7 +1,8 @@
 """Matrix products with constant weights: found in their several spellings, joined, tied."""
 
+import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,9 +56,24 @@ def linear_of(node: ir.Node) -> Linear | None:
     return Linear(node, x, weight, bool(number(node, "transB", 0)), rest[0] if rest else None)
 
 
-def linears(graph: ir.Graph) -> list[Linear]:
-    """All of a graph, in order."""
-    return [found for node in graph if (found := linear_of(node)) is not None]
+def with_bias(linear: Linear) -> tuple[Linear, ir.Node]:
+    """A product and the constant that alone is added to it, and the node that answers both."""
+    uses = list(linear.node.outputs[0].uses())
+    adds = len(uses) == 1 and uses[0].node.op_type == "Add" and linear.bias is None
+    if not adds or linear.node.outputs[0].is_graph_output():
+        return linear, linear.node
+    node = uses[0].node
+    bias = node.inputs[1 - uses[0].idx]
+    if bias is None or bias.const_value is None or bias.const_value.shape != (linear.sizes[1],):
+        return linear, linear.node
+    return dataclasses.replace(linear, bias=bias), node
+
+
+def linears(graph: ir.Graph) -> Iterator[Linear]:
+    """All of a graph, in order, each as it is when it is its turn: others may be replaced before."""
+    for node in tuple(graph):
+        if node.graph is graph and (found := linear_of(node)) is not None:
+            yield found
 
 
 def numbers(value: ir.Value) -> Array:

@@ -1,9 +1,12 @@
 """Fewer, larger products in front of fused attention and gated layers."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
-from vlv_export.lowering._emit import MICROSOFT, Emitter, replace
+from vlv_export.lowering._emit import MICROSOFT, Emitter, number, replace, replace_value, width
 from vlv_export.lowering._linear import Linear, joined_product, lazily, linear_of, numbers
 
 
@@ -28,6 +31,92 @@ def pack_attention(graph: ir.Graph) -> None:
         node.replace_input_with(0, packed)
         node.replace_input_with(1, None)
         node.replace_input_with(2, None)
+
+
+def split_projections(graph: ir.Graph) -> None:
+    """A product that is split at once: one product for each part, so that nothing is copied.
+
+    Both spellings of vision transformers: Split of the columns; Reshape to (B, N, 3, H, D),
+    Transpose to (3, B, H, N, D), and a Slice with Squeeze for each of the three.
+    """
+    emit = Emitter(graph)
+    for node in tuple(graph):
+        found = _projection(node.inputs[0]) if node.op_type in ("Split", "Reshape") else None
+        if found is None:
+            continue
+        emit.anchor = node
+        if node.op_type == "Split":
+            _split_columns(emit, node, found)
+        else:
+            _split_heads(emit, node, found)
+
+
+def _split_columns(emit: Emitter, node: ir.Node, whole: Linear) -> None:
+    rank = len(node.outputs[0].shape or ())
+    if number(node, "axis", 0) not in (-1, rank - 1):
+        return
+    start = 0
+    for out in tuple(node.outputs):
+        end = start + width(out, rank - 1)
+        made = _columns(emit, whole, start, end, out.shape)
+        replace_value(out, made)
+        start = end
+
+
+def _split_heads(emit: Emitter, node: ir.Node, whole: Linear) -> None:
+    users = [use.node for use in node.outputs[0].uses()]
+    five = node.outputs[0].shape
+    if len(users) != 1 or users[0].op_type != "Transpose" or five is None or len(five) != 5:
+        return
+    perm = list(users[0].attributes["perm"].value)
+    picks = [_pick(use.node) for use in users[0].outputs[0].uses()]
+    picked = [each for each in picks if each is not None]
+    count, heads, wide = five[2], five[3], five[4]
+    if perm[0] != 2 or len(picked) < len(picks) or not isinstance(count, int):
+        return
+    assert isinstance(heads, int) and isinstance(wide, int)
+    size = heads * wide
+    for index, out in picked:
+        y = _columns(emit, whole, index * size, (index + 1) * size, [*five[:2], size])
+        lengths = [emit.size(whole.x, 0), emit.size(node.outputs[0], 1)]
+        extent = emit("Concat", *lengths, emit.constant([heads, wide]), axis=0)
+        four = emit("Reshape", y, extent, shape=[*five[:2], heads, wide])
+        turned = [axis - (axis > 2) for axis in perm[1:]]
+        made = emit("Transpose", four, perm=turned, shape=out.shape)
+        replace_value(out, made)
+
+
+def _pick(node: ir.Node) -> tuple[int, ir.Value] | None:
+    """Which of the first axis a Slice and a Squeeze, or a Gather, take, and what they answer."""
+    if node.op_type == "Gather" and number(node, "axis", 0) == 0:
+        index = node.inputs[1]
+        one = index is not None and index.const_value is not None and index.const_value.size == 1
+        return (int(numbers(index).item()), node.outputs[0]) if one and index else None
+    if node.op_type != "Slice" or any(each is None for each in node.inputs[1:4]):
+        return None
+    start, end, axes = (each for each in node.inputs[1:4] if each is not None)
+    users = [use.node for use in node.outputs[0].uses()]
+    if any(each.const_value is None for each in (start, end, axes)) or len(users) != 1:
+        return None
+    first = int(numbers(start).item())
+    whole = numbers(axes).item() == 0 and numbers(end).item() == first + 1
+    return (first, users[0].outputs[0]) if whole and users[0].op_type == "Squeeze" else None
+
+
+def _columns(
+    emit: Emitter, whole: Linear, start: int, end: int, shape: Sequence[Any] | ir.Shape | None
+) -> ir.Value:
+    """x times some columns of a weight, their bias added."""
+    weight, bias, rows = whole.weight, whole.bias, whole.sizes[0]
+    part = lazily(
+        lambda: numbers(weight)[:, start:end], dtype=ir.DataType.FLOAT, shape=(rows, end - start)
+    )
+    name = f"{weight.name}.{start}"
+    product = emit("MatMul", whole.x, emit.initializer(name, part), shape=shape)
+    if bias is None:
+        return product
+    added = lazily(lambda: numbers(bias)[start:end], dtype=ir.DataType.FLOAT, shape=(end - start,))
+    return emit("Add", product, emit.initializer(f"{bias.name}.{start}", added), shape=shape)
 
 
 def fuse_silu(graph: ir.Graph) -> None:

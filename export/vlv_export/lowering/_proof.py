@@ -56,7 +56,7 @@ def _packed(graph: ir.Graph) -> tuple[dict[str, int], set[str]]:
             bits[names[0]] = node.attributes["bits"].value
             scales.update(names[1:])
         elif node.op_type == "MatMulIntegerToFloat":
-            scales.update(value.name or "" for value in node.inputs[2:] if value is not None)
+            scales.update(value.name or "" for value in node.inputs[2:5] if value is not None)
     return bits, scales
 
 

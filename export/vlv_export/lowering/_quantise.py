@@ -8,7 +8,7 @@ variants. Convolutions stay as they are.
 import onnx_ir as ir
 
 from vlv_export.lowering._blocks import Blocks, quantise_blocks, quantise_tables
-from vlv_export.lowering._rows import quantise_rows
+from vlv_export.lowering._integers import quantise_integers
 
 HEADS = {"int8": Blocks(bits=8), "int4": Blocks(bits=4)}
 TABLES = Blocks(bits=8)
@@ -20,5 +20,5 @@ def quantise(graph: ir.Graph, part: str, dtype: str) -> None:
     if part == "head":
         quantise_blocks(graph, HEADS[dtype])
     else:
-        quantise_rows(graph)
+        quantise_integers(graph)
         quantise_tables(graph, TABLES, {})

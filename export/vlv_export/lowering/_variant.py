@@ -11,7 +11,7 @@ from vlv_export.lowering._emit import MICROSOFT, Emitter
 from vlv_export.lowering._fused import fuse_attention, fuse_caches, fuse_norms
 from vlv_export.lowering._linear import fold_transposes, join_siblings, tie_tables
 from vlv_export.lowering._lint import OPSETS, tensor_entry
-from vlv_export.lowering._packing import fuse_silu, pack_attention
+from vlv_export.lowering._packing import fuse_silu, pack_attention, split_projections
 from vlv_export.lowering._portable import lower
 from vlv_export.lowering._precision import LOW, lower_precision
 from vlv_export.lowering._proof import proved_precision
@@ -73,7 +73,10 @@ def _convert(model: ir.Model, part: str, dtype: str) -> None:
 
 
 def fuse(graph: ir.Graph, *, join: bool) -> None:
-    """onnxruntime's own operators wherever they fit; `join` products of one input, too."""
+    """onnxruntime's own operators wherever they fit; `join` products of one input, or split them."""
+    if not join:
+        split_projections(graph)
+        drop_unused(graph)
     fuse_norms(graph)
     fuse_caches(graph)
     fuse_attention(graph)
