@@ -5,7 +5,7 @@ Nothing here runs an export part's module: what is compared must not come from w
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -80,25 +80,23 @@ def write_golden(
     """
     _check_float32(model)
     backend, spec = captioner.backend, model.encoder.pixels
-    kept = pictures[: _rows(spec.size)]
-    seen = views(list(kept), captioner.view)
+    seen = views(list(pictures[: _rows(spec.size)]), captioner.view)
     encoded = _encode(backend, seen)
-    longest = RANDOM_LONGEST if random_weights else LONGEST
-    longest = min(longest, model.head.max_length - encoded.prefix.shape[1])
-    greedy = _captions(captioner, encoded, GenerationOptions(max_new_tokens=longest))
-    ids, log_probs = _teacher(backend, encoded, greedy, longest)
-    beams = 0 if random_weights else BEAMS
-    searched: list[Caption] = []
-    if beams:
-        options = GenerationOptions(max_new_tokens=longest, beams=beams)
-        searched = _captions(captioner, encoded[slice(0, BEAM_ROWS)], options)
-    texts = [*SENTENCES, *(said.text for said in greedy)]
+    spoken = _speak(captioner, encoded, model.head.max_length, random_weights=random_weights)
+    texts = [*SENTENCES, *(said.text for said in spoken.greedy)]
+    cases = make_cases(
+        model,
+        parts,
+        backend,
+        views=seen,
+        z=encoded.z,
+        captions=[said.tokens for said in spoken.greedy],
+        texts=texts,
+        seed=seed,
+    )
+    ids, log_probs = _teacher(backend, encoded, spoken)
     raw = odd(seed)
     raw_views = np.stack([to_view(picture, captioner.view) for picture in raw])
-    cases = make_cases(
-        model, parts, backend,
-        views=seen, z=encoded.z, captions=[said.tokens for said in greedy], texts=texts, seed=seed,
-    )  # fmt: skip
     golden = Golden(
         facts=Facts(
             model=captioner.name,
@@ -107,12 +105,12 @@ def write_golden(
             view=captioner.view,
             pixels=spec,
             eos=tuple(backend.eos),
-            max_new_tokens=longest,
-            beams=beams,
+            max_new_tokens=spoken.longest,
+            beams=spoken.beams,
             titles=tuple((case.part, case.title) for case in cases),
-            greedy=tuple(map(_said, greedy)),
-            beam=tuple(map(_said, searched)),
-            words=tuple(_words(backend, model, greedy, seed)),
+            greedy=tuple(map(_said, spoken.greedy)),
+            beam=tuple(map(_said, spoken.searched)),
+            words=tuple(_words(backend, model, spoken.greedy, seed)),
             prompts=tuple(_prompts(model, texts[:BATCH])),
             scored=scored,
         ),
@@ -127,6 +125,31 @@ def write_golden(
     )
     write(golden, path)
     return golden
+
+
+class _Spoken(NamedTuple):
+    """The model's own captions."""
+
+    greedy: list[Caption]
+    searched: list[Caption]
+    """of the first pictures"""
+    longest: int
+    """tokens"""
+    beams: int
+    """0 where nothing was searched"""
+
+
+def _speak(
+    captioner: Captioner, encoded: Encoded, max_length: int, *, random_weights: bool
+) -> _Spoken:
+    longest = RANDOM_LONGEST if random_weights else LONGEST
+    longest = min(longest, max_length - encoded.prefix.shape[1])
+    greedy = _captions(captioner, encoded, GenerationOptions(max_new_tokens=longest))
+    if random_weights:
+        return _Spoken(greedy, [], longest, 0)
+    options = GenerationOptions(max_new_tokens=longest, beams=BEAMS)
+    searched = _captions(captioner, encoded[slice(0, BEAM_ROWS)], options)
+    return _Spoken(greedy, searched, longest, BEAMS)
 
 
 def _check_float32(model: VLV) -> None:
@@ -166,17 +189,17 @@ def _captions(captioner: Captioner, encoded: Encoded, options: GenerationOptions
 
 
 def _teacher(
-    backend: Any, encoded: Encoded, greedy: Sequence[Caption], longest: int
+    backend: Any, encoded: Encoded, spoken: _Spoken
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Ids and log-probabilities (P, k) of all positions of all captions."""
+    """Ids and log-probabilities (P, k) of all positions of all greedy captions."""
     found = []
-    for start in range(0, len(greedy), BATCH):
-        rows = slice(start, start + BATCH)
+    for start in range(0, len(spoken.greedy), BATCH):
+        batch = spoken.greedy[start : start + BATCH]
         found += teach(
             backend,
-            encoded.prefix[rows],
-            [said.tokens for said in greedy[rows]],
-            positions=[positions(_said(said), longest) for said in greedy[rows]],
+            encoded.prefix[start : start + BATCH],
+            [said.tokens for said in batch],
+            positions=[positions(_said(said), spoken.longest) for said in batch],
             k=TOP,
         )
     ids = np.concatenate([each.ids for each in found]).astype(np.int64)
