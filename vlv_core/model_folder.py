@@ -237,7 +237,11 @@ def open_model(folder: Path, options: OpenOptions) -> Captioner:
     model, _ = load_model(
         folder, plugins=options.plugins or load_plugins(), diffusion=options.parts == "all"
     )
-    model.to(pick_device(options.device), pick_dtype(options.dtype)).requires_grad_(False)
+    model.requires_grad_(False)
+    if hasattr(model.head, "fold"):
+        # In the weights' own type, before they are rounded.
+        model.head.fold()
+    model.to(pick_device(options.device), pick_dtype(options.dtype))
     digest = sha256_of(folder / MANIFEST)[:12]
     return Captioner(
         TorchBackend(model),

@@ -20,7 +20,7 @@ from vlv_plugins.causal_lm import _complete
 from vlv_plugins.causal_lm._checkpointing import checkpointed
 from vlv_plugins.causal_lm._export import make_part
 from vlv_plugins.causal_lm._graph import GraphStepper
-from vlv_plugins.causal_lm._lora import BASE, adapters, add_adapters
+from vlv_plugins.causal_lm._lora import BASE, adapters, add_adapters, merge_adapters
 from vlv_plugins.causal_lm._stepper import CausalLmStepper
 from vlv_plugins.causal_lm._tokenizer import Words, byte_words, read_words
 from vlv_plugins.causal_lm.config import CausalLmConfig, gguf_pattern
@@ -89,6 +89,10 @@ class CausalLm(nn.Module):
         table = self.lm.get_input_embeddings().weight
         stepper = GraphStepper if table.is_cuda else CausalLmStepper
         return stepper(self.lm, prefix.detach().to(table.device, table.dtype), capacity)
+
+    def fold(self) -> None:
+        """Merge adapters into the weights for good: for use alone, not for training or saving."""
+        merge_adapters(self.lm)
 
     def export_part(self) -> ExportPart:
         """The graph that exporters compile, of the weights as they are now, adapters merged."""

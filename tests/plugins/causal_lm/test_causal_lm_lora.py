@@ -72,3 +72,25 @@ def test_published_weights_go_below_the_adapters(tmp_path: Path) -> None:
 def test_unknown_targets_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"no layer 'query'; it has .*q_proj"):
         head("llama", lora_rank=4, lora_targets=["query"])
+
+
+def test_folded_adapters_answer_as_before() -> None:
+    part = head("llama", lora_rank=4)
+    with torch.no_grad():
+        for name in part.learnable():
+            part.get_parameter(name).normal_(std=0.1, generator=torch.Generator().manual_seed(3))
+        ids, mask = part.tokenize(CAPTIONS)
+        adapted, plain = part.loss(prefix(2), ids, mask), head("llama").loss(prefix(2), ids, mask)
+        part.fold()
+        folded = part.loss(prefix(2), ids, mask)
+    assert not [name for name in part.state_dict() if "lora" in name]
+    torch.testing.assert_close(folded, adapted, rtol=1e-4, atol=1e-4)
+    assert (folded - plain).abs().min() > 1e-2
+    assert part.lm.lm_head.weight is part.lm.model.embed_tokens.weight
+
+
+def test_folding_without_adapters_changes_nothing() -> None:
+    part = head("qwen2")
+    before = {name: id(parameter) for name, parameter in part.named_parameters()}
+    part.fold()
+    assert {name: id(parameter) for name, parameter in part.named_parameters()} == before
