@@ -8,8 +8,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
-from tests.export.lowering_graphs import cosine, graph_of, rel_l2, run, session, value
 
+from tests.export.lowering_graphs import cosine, graph_of, rel_l2, run, session, value
 from vlv_core.parts import ExportPart
 from vlv_export.lowering._blocks import Blocks, quantise_blocks, quantise_tables
 from vlv_export.lowering._cleanup import clean

@@ -70,7 +70,7 @@ def with_bias(linear: Linear) -> tuple[Linear, ir.Node]:
 
 
 def linears(graph: ir.Graph) -> Iterator[Linear]:
-    """All of a graph, in order, each as it is when it is its turn: others may be replaced before."""
+    """All of a graph, in order, each as it is at its turn: others may be replaced before."""
     for node in tuple(graph):
         if node.graph is graph and (found := linear_of(node)) is not None:
             yield found

@@ -73,7 +73,7 @@ def _convert(model: ir.Model, part: str, dtype: str) -> None:
 
 
 def fuse(graph: ir.Graph, *, join: bool) -> None:
-    """onnxruntime's own operators wherever they fit; `join` products of one input, or split them."""
+    """onnxruntime's own operators where they fit; `join` products of one input, or split."""
     if not join:
         split_projections(graph)
         drop_unused(graph)
