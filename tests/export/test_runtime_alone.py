@@ -14,6 +14,7 @@ from PIL import Image
 from vlv_core.captioner import Captioner
 from vlv_core.errors import ModelError, UsageError
 from vlv_core.generation import GenerationOptions
+from vlv_core.loading import load
 from vlv_core.specs import OpenOptions
 from vlv_export import Runtime
 from vlv_export.runtime import open_artefact
@@ -116,6 +117,12 @@ def test_the_opener_reads_its_options(artefact: Path) -> None:
     assert opened.backend.latent_shape is None
     assert opened.backend.sessions.threads == 1
     assert open_artefact(artefact, OpenOptions(parts="all")).backend.latent_shape is not None
+
+
+def test_a_folder_is_known_by_its_manifest(artefact: Path, captioner: Captioner) -> None:
+    opened = load(artefact, threads=1)
+    assert isinstance(opened, Runtime)
+    assert (opened.domain, opened.view) == (captioner.domain, captioner.view)
 
 
 def test_other_devices_are_refused(artefact: Path) -> None:
