@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from vlv_core.errors import PluginError
 from vlv_export.manifest import FileEntry
 
 
@@ -30,7 +31,7 @@ def versions(distributions: Sequence[str]) -> dict[str, str]:
 
 def code_of(names: Sequence[str]) -> dict[str, str]:
     """What each module or package does: the version, where it is a distribution's name, else the
-    digest of its source."""
+    digest of its source. Raises PluginError for a name that is neither."""
     known = versions(names)
     return {name: known.get(name) or _source_digest(name) for name in names}
 
@@ -61,7 +62,7 @@ def file_entry(path: Path) -> FileEntry:
 def _source_digest(module: str) -> str:
     spec = find_spec(module)
     if spec is None or spec.origin is None:
-        return ""
+        raise PluginError(f"{module!r} is neither a distribution nor a module with a source file")
     origin = Path(spec.origin)
     package = spec.submodule_search_locations is not None
     return _digest(sorted(origin.parent.rglob("*.py")) if package else [origin])
