@@ -168,7 +168,7 @@ class _Export:
         def make(folder: Path) -> None:
             write_assets(captioner, folder, reconstruct=self.order.reconstruct)
 
-        key = self._model_key("vlv_export._assets", "vlv_export.runtime.facts")
+        key = self._model_key("vlv_export._assets", "vlv_export.facts")
         return self._step("assets", key, make)
 
     def _model_key(self, *code: str) -> str:
