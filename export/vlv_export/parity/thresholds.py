@@ -12,8 +12,8 @@ token; its error is taken where the gap is below 1 nat.
 | float16 | 1.6e-3 | 1.0e-6 | 7.8e-3 | 2.7e-7 | 0.9994 | 2, gaps to 2.9e-3 |
 | bfloat16 | 1.5e-2 | 1.1e-4 | 8.3e-2 | 1.6e-5 | 0.9951 | 20, gaps to 5.9e-2 |
 
-For scale, that model's own variants: onnx-int8 has a cosine of 0.9998 and a mean KL of 7e-6, 5 tokens
-changed; onnx-int4 0.980 and 1e-3, 29 tokens changed, all within its near-ties.
+For scale, that model's own variants: onnx-int8 has a cosine of 0.9998 and a mean KL of 7e-6,
+5 tokens changed; onnx-int4 0.980 and 1e-3, 29 tokens changed, all within its near-ties.
 """
 
 from collections.abc import Mapping
