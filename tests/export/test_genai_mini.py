@@ -114,13 +114,11 @@ def test_the_level_passes(packages: Packages, golden: Golden, dtype: str) -> Non
     assert shares[PARTED].judged == (dtype == "fp32")
 
 
-def test_another_model_s_captions_fail_the_level(packages: Packages, golden: Golden) -> None:
-    facts = golden.facts
-    wrong = (replace(facts.greedy[0], tokens=(1, 2, 3)), *facts.greedy[1:])
-    other = replace(golden, facts=replace(facts, greedy=wrong))
+def test_captions_of_other_pictures_fail_the_level(packages: Packages, golden: Golden) -> None:
+    other = replace(golden, pixels=np.roll(golden.pixels, 1, axis=0))
     level = compare(packages["fp32"], dtype="fp32", golden=other)
     assert [check.figure for check in level.failures()] == [PARTED]
-    assert level.failures()[0].worst == "row 0"
+    assert level.failures()[0].value > 0.5
 
 
 def test_a_near_tie_of_the_eager_model_explains_a_caption(
