@@ -156,12 +156,21 @@ def join_siblings(graph: ir.Graph) -> None:
                 replace(each.node, [part])
 
 
-def joined_product(emit: Emitter, group: Sequence[Linear]) -> ir.Value:
-    """x times the weights of a group side by side; the weight is made when it is written."""
+def joined_product(
+    emit: Emitter, group: Sequence[Linear], *, factors: Sequence[float] | None = None
+) -> ir.Value:
+    """x times the weights of a group side by side, each times its factor.
+
+    The weight is made when it is written.
+    """
     rows, columns = group[0].sizes[0], sum(each.sizes[1] for each in group)
     weights = [each.weight for each in group]
+    by = factors or [1.0] * len(group)
     tensor = lazily(
-        lambda: np.concatenate([numbers(weight) for weight in weights], axis=1),
+        lambda: np.concatenate(
+            [numbers(each) * np.float32(factor) for each, factor in zip(weights, by, strict=True)],
+            axis=1,
+        ),
         dtype=ir.DataType.FLOAT,
         shape=(rows, columns),
     )

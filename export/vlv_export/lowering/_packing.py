@@ -11,7 +11,10 @@ from vlv_export.lowering._linear import Linear, joined_product, lazily, linear_o
 
 
 def pack_attention(graph: ir.Graph) -> None:
-    """Query, key and value of a GroupQueryAttention: one product, biases too, never split."""
+    """Query, key and value of a GroupQueryAttention: one product, biases too, never split.
+
+    The scores' scale goes into the query's weights: kernels are faster where it is 1.
+    """
     emit = Emitter(graph)
     for node in graph:
         if node.op_type != "GroupQueryAttention":
@@ -24,10 +27,13 @@ def pack_attention(graph: ir.Graph) -> None:
             continue
         # Before the attention, where every one of the three would be ready.
         emit.anchor = node
-        packed = joined_product(emit, found)
+        factors = (number(node, "scale", 1.0), 1.0, 1.0)
+        node.attributes["scale"] = ir.AttrFloat32("scale", 1.0)
+        packed = joined_product(emit, found, factors=factors)
         biases = [each.bias for each in found if each.bias is not None]
         if biases:
-            packed = emit("Add", packed, _joined_bias(emit, biases), shape=packed.shape)
+            joined = _joined_bias(emit, biases, factors)
+            packed = emit("Add", packed, joined, shape=packed.shape)
         node.replace_input_with(0, packed)
         node.replace_input_with(1, None)
         node.replace_input_with(2, None)
@@ -152,10 +158,12 @@ def _projection(value: ir.Value | None) -> Linear | None:
     return None
 
 
-def _joined_bias(emit: Emitter, biases: list[ir.Value]) -> ir.Value:
+def _joined_bias(emit: Emitter, biases: Sequence[ir.Value], factors: Sequence[float]) -> ir.Value:
     size = sum(numbers(bias).size for bias in biases)
     tensor = lazily(
-        lambda: np.concatenate([numbers(bias) for bias in biases]),
+        lambda: np.concatenate(
+            [numbers(bias) * np.float32(by) for bias, by in zip(biases, factors, strict=True)]
+        ),
         dtype=ir.DataType.FLOAT,
         shape=(size,),
     )

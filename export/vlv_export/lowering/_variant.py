@@ -113,6 +113,7 @@ def write_graph(model: ir.Model, part: str, folder: Path, store: WeightStore) ->
         outputs=tuple(tensor_entry(value) for value in model.graph.outputs),
         aliases={name: name.replace("past.", "present.", 1) for name in caches},
         shared_cache=bool(caches),
+        one_row=any(node.op_type == "DynamicQuantizeLinear" for node in model.graph),
     )
 
 
