@@ -159,8 +159,8 @@ def llama(threads: int) -> Decode:
     vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model.model))
 
     def advance(ids: list[int]) -> int:
-        batch = llama_cpp.llama_batch_get_one((llama_cpp.llama_token * len(ids))(*ids), len(ids))
-        if llama_cpp.llama_decode(model.ctx, batch) != 0:
+        held = (llama_cpp.llama_token * len(ids))(*ids)
+        if llama_cpp.llama_decode(model.ctx, llama_cpp.llama_batch_get_one(held, len(ids))) != 0:
             raise click.ClickException("llama.cpp failed")
         logits = llama_cpp.llama_get_logits_ith(model.ctx, -1)
         return int(np.ctypeslib.as_array(logits, shape=(vocabulary,)).argmax())

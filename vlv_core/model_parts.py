@@ -180,9 +180,7 @@ def _conditioning(model: VLV) -> Conditioning:
     return model.condition(torch.zeros(shape, dtype=parameter.dtype, device=parameter.device))
 
 
-def _read_outputs(
-    model: VLV, given: Conditioning, *, queries: int | str
-) -> tuple[TensorSpec, ...]:
+def _read_outputs(model: VLV, given: Conditioning, *, queries: int | str) -> tuple[TensorSpec, ...]:
     prefix = TensorSpec("prefix", "float", ("batch", queries, model.head.dim))
     return (*_conditioning_specs(given, length=queries), prefix)
 

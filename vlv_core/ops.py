@@ -53,9 +53,7 @@ def cached_attention(
     Answers (B, H, L, D) and the new cache, which compiled graphs write in place.
     """
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-    run = (
-        torch.ops.vlv.cached_attention if torch.compiler.is_exporting() else _cached_attention
-    )
+    run = torch.ops.vlv.cached_attention if torch.compiler.is_exporting() else _cached_attention
     out, keys, values = run(query, key, value, *past, position, scale, window, softcap)
     return out, (keys, values)
 

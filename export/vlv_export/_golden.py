@@ -84,15 +84,9 @@ def write_golden(
     encoded = _encode(backend, seen)
     spoken = _speak(captioner, encoded, model.head.max_length, random_weights=random_weights)
     texts = [*SENTENCES, *(said.text for said in spoken.greedy)]
+    said = [caption.tokens for caption in spoken.greedy]
     cases = make_cases(
-        model,
-        parts,
-        backend,
-        views=seen,
-        z=encoded.z,
-        captions=[said.tokens for said in spoken.greedy],
-        texts=texts,
-        seed=seed,
+        model, parts, backend, views=seen, z=encoded.z, captions=said, texts=texts, seed=seed
     )
     ids, log_probs = _teacher(backend, encoded, spoken)
     raw = odd(seed)

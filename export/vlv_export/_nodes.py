@@ -60,38 +60,41 @@ def _ops() -> Any:
     return Opset(DOMAIN, 1)
 
 
-def _attention(query, key, value, mask, causal: bool, scale: float):  # type: ignore[no-untyped-def]
+def _attention(query: Any, key: Any, value: Any, mask: Any, causal: bool, scale: float) -> Any:
     return _ops().Attention(query, key, value, mask, causal=int(causal), scale=scale)
 
 
-def _cached_attention(  # type: ignore[no-untyped-def]
-    query, key, value, past_key, past_value, position, scale: float, window: int, softcap: float
-):
+def _cached_attention(
+    query: Any, key: Any, value: Any, past_key: Any, past_value: Any, position: Any,
+    scale: float, window: int, softcap: float,
+) -> Any:  # fmt: skip
     return _ops().CachedAttention(
         query, key, value, past_key, past_value, position,
         scale=scale, window=window, softcap=softcap,
     )  # fmt: skip
 
 
-def _rotary(x, position, cos, sin):  # type: ignore[no-untyped-def]
+def _rotary(x: Any, position: Any, cos: Any, sin: Any) -> Any:
     return _ops().Rotary(x, position, cos, sin)
 
 
-def _rms_norm(x, weight, eps: float):  # type: ignore[no-untyped-def]
+def _rms_norm(x: Any, weight: Any, eps: float) -> Any:
     return _ops().RMSNorm(x, weight, eps=eps)
 
 
-def _library_attention(  # type: ignore[no-untyped-def]
-    query, key, value, attn_mask=None, dropout_p: float = 0.0, is_causal: bool = False,
-    scale: float | None = None, enable_gqa: bool = False,
-):  # fmt: skip
+def _library_attention(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+) -> Any:  # fmt: skip
     width = query.shape[-1]
     if not isinstance(width, int):
         raise ValueError("attention over heads of unknown width cannot be exported")
     return _attention(query, key, value, attn_mask, is_causal, scale or width**-0.5)
 
 
-def _library_rms_norm(x, normalized_shape, weight=None, eps: float | None = None):  # type: ignore[no-untyped-def]
+def _library_rms_norm(
+    x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None
+) -> Any:
     if len(normalized_shape) != 1 or weight is None:
         raise ValueError("rms_norm is exported over one axis and with a weight only")
     return _rms_norm(x, weight, torch.finfo(torch.float32).eps if eps is None else eps)

@@ -156,7 +156,7 @@ def test_attention(rows: int, length: int, masked: str, causal: bool) -> None:
 
 
 @pytest.mark.parametrize("simple", [True, False])
-def test_a_sum_and_its_norm_are_one_node(simple: bool) -> None:
+def test_a_sum_and_its_norm_are_one_node_where_that_is_faster(simple: bool) -> None:
     a, b = value("a", ("b", "l", 6)), value("b", ("b", "l", 6))
     weight, bias = constant("w", normal(6, seed=2)), constant("bias", normal(6, seed=3))
     total, out = value("total", ("b", "l", 6)), value("out", ("b", "l", 6))
@@ -168,7 +168,9 @@ def test_a_sum_and_its_norm_are_one_node(simple: bool) -> None:
             "LayerNormalization", [total, weight, bias], {"epsilon": 1e-3}, outputs=[out]
         )
     model, kinds = fused(graph_of([a, b], [add, norm], [total, out]))
-    assert kinds == ["SkipSimplifiedLayerNormalization" if simple else "SkipLayerNormalization"]
+    assert kinds == (
+        ["SkipSimplifiedLayerNormalization"] if simple else ["Add", "LayerNormalization"]
+    )
     inputs = {"a": normal(2, 3, 6, seed=0), "b": normal(2, 3, 6, seed=1)}
     found, x = run(model, inputs), torch.from_numpy(inputs["a"] + inputs["b"])
     scale, shift = torch.from_numpy(normal(6, seed=2)), torch.from_numpy(normal(6, seed=3))

@@ -224,9 +224,12 @@ def test_sizes_for_people(size: int, told: str) -> None:
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from vlv_export.workspace import open_workspace
+
+# A shell that starts tests in the background has them ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def slow(folder):
     (folder / "half").write_text("half")

@@ -46,7 +46,12 @@ OUT_HELP = "Write a row a picture, and go on where the file ends; '-' writes row
 @click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
 @click.option("--overwrite", is_flag=True, help="Start anew: discard --out, replace sidecars.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--dtype", default="float32", show_default=True, help="Of the computation.")
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    help="Of the computation; of an artefact, its variant.",
+)
 @click.option("--threads", type=int, help="CPU threads of the model.")
 @click.pass_obj
 def command(

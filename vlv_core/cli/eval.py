@@ -44,7 +44,12 @@ ROWS_A_SHEET = 8
 @click.option("--batch", type=int, help="Pictures at once.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Other options.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--dtype", default="float32", show_default=True, help="Of the computation.")
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    help="Of the computation; of an artefact, its variant.",
+)
 @click.option("--threads", type=int, help="CPU threads of the model.")
 @click.pass_obj
 def command(

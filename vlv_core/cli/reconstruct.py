@@ -36,7 +36,12 @@ Examples:
 @click.option("--seed", default=0, show_default=True, help="Of the noise that drawing starts from.")
 @click.option("--batch", default=16, show_default=True, help="Pictures at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--dtype", default="float32", show_default=True, help="Of the computation.")
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    help="Of the computation; of an artefact, its variant.",
+)
 @click.option("--threads", type=int, help="CPU threads of the model.")
 @click.pass_obj
 def command(

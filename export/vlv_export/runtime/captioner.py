@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vlv_export.manifest import Manifest
 
 _SHORT = {"float16": "fp16", "bfloat16": "bf16"}
-"""element types in the names of variants; float32 is every user's default and names none"""
+"""element types in the names of variants; float32 is the commands' default and names none"""
 
 
 class Runtime(Captioner):
@@ -85,16 +85,16 @@ def open_checked(
 
 
 def open_artefact(folder: Path, options: OpenOptions) -> Runtime:
-    """The opener of `manifest.json`. A `dtype` other than float32 names its portable variant."""
+    """The opener of `manifest.json`. A `dtype` that is not float32 names the variant: int4."""
     if options.device not in ("auto", "cpu"):
         raise UsageError(
             f"artefacts of ONNX graphs run on the CPU, not on {options.device!r}",
             hint="use --device cpu, or the model that was exported",
         )
-    short = _SHORT.get(options.dtype)
+    named = f"onnx-{_SHORT.get(options.dtype, options.dtype)}"
     return Runtime.open(
         folder,
-        variant=None if short is None else f"onnx-{short}",
+        variant=None if options.dtype == "float32" else named,
         parts=options.parts,
         threads=options.threads,
     )
