@@ -73,12 +73,12 @@ def limits() -> list[Sequence[str]]:
 def proof() -> list[Sequence[str]]:
     """A kept proof, a row a variant."""
     kept = json.loads(PROOF.read_text(encoding="utf-8"))
-    heads = ("variant", "size", "verdict", *(title for title, *_ in KEPT))
+    heads = ("variant", "size", "state", *(title for title, *_ in KEPT))
     rows = [heads]
     for name, found in kept["variants"].items():
         size = f"{found['bytes'] / 1e6:.1f} MB"
         cells = (shown(found["figures"].get(title)) for title, *_ in KEPT)
-        rows.append((f"`{name}`", size, found["verdict"], *cells))
+        rows.append((f"`{name}`", size, found["state"], *cells))
     return [*rows]
 
 
@@ -92,13 +92,21 @@ def keep(artefact: Path) -> None:
     variants = {
         name: {
             "bytes": sum(f.stat().st_size for f in (artefact / "variants" / name).iterdir()),
-            "verdict": found["verdict"],
+            "state": state(found),
             "figures": {title: worst(found, *place) for title, *place in KEPT},
         }
         for name, found in report["variants"].items()
     }
     text = json.dumps({"variants": variants}, indent=1)
     PROOF.write_text(f"{text}\n", encoding="utf-8")
+
+
+def state(found: dict[str, Any]) -> str:
+    """`proved` only if every level was run."""
+    if found["verdict"] != "passed":
+        return "rejected"
+    left = any(each["state"] == "not run" for each in found["levels"])
+    return "built, not run" if left else "proved"
 
 
 def worst(found: dict[str, Any], level: str, figure: str, pick: str) -> float | None:
