@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the template as a user would, see it listed, check it, train and caption with it, remove it.
+# Install the template as a user would, see it listed, check it, train, caption and export with it, remove it.
 #   bash plugins/vlv-plugin-template/roundtrip.sh [VENV]
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -43,7 +43,11 @@ TOML
 "$bin/python" -m vlv_plugins.scenes.make "$work/pictures" --count 3 >/dev/null
 "$bin/vlv" caption "$work/pictures" --model "$work/run/model" --max-new-tokens 8 --out "$work/captions.jsonl"
 [ "$(grep -c '"status": *"ok"' "$work/captions.jsonl")" = 3 ] || { cat "$work/captions.jsonl"; exit 1; }
+"$bin/vlv-export" "$work/run/model" -o "$work/artefact" --onnx
+"$bin/vlv" caption "$work/pictures" --model "$work/artefact" --max-new-tokens 8 --out "$work/exported.jsonl"
+words() { "$bin/python" -c 'import json, sys; print([json.loads(line)["caption"] for line in open(sys.argv[1])])' "$1"; }
+[ "$(words "$work/captions.jsonl")" = "$(words "$work/exported.jsonl")" ] || { echo "exported, it says other words"; exit 1; }
 
 "$bin/pip" uninstall -q -y vlv-plugin-template
 [ "$(listed)" = 0 ] || { echo "patch-mean is still listed"; exit 1; }
-echo "template: installed, listed, checked, trained, captioned, removed"
+echo "template: installed, listed, checked, trained, captioned, exported, removed"
