@@ -125,7 +125,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ModelError(
             f"{path} is missing, so {folder} is no finished artefact",
             hint="vlv-export MODEL -o OUT --onnx writes one",

@@ -106,6 +106,16 @@ def test_reconstruct_refuses(
     assert message in capsys.readouterr().err
 
 
+def test_eval_takes_its_model_as_an_option_too(
+    model: Path, toys: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert code("eval", "--model", model, "--evaluator", "toy-splits") == 0
+    assert "0.500" in capsys.readouterr().out
+    for wrong in ((), (model, "--model", model)):
+        assert code("eval", *wrong) == 2
+        assert "name one MODEL to measure" in capsys.readouterr().err
+
+
 def test_eval_prints_and_writes(model: Path, tmp_path: Path, toys: None) -> None:
     result = vlv("eval", model, "--evaluator", "toy-splits", "--seed", 3, "--out", tmp_path / "e")
     assert result.exit_code == 0, result.output

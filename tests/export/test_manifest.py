@@ -116,3 +116,9 @@ def test_other_files_are_no_manifests(tmp_path: Path, text: str, said: str) -> N
     (tmp_path / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises((ModelError, ConfigError), match=said):
         read_manifest(tmp_path)
+
+
+def test_a_file_is_no_artefact(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match=r"manifest\.json is missing, so .*file is no finished"):
+        read_manifest(tmp_path / "file")

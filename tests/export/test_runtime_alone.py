@@ -133,6 +133,12 @@ def test_other_devices_are_refused(artefact: Path) -> None:
 def test_another_element_type_is_another_variant(artefact: Path) -> None:
     with pytest.raises(ModelError, match="no variant 'onnx-fp16'; the artefact has onnx-fp32"):
         open_artefact(artefact, OpenOptions(dtype="float16"))
+    with pytest.raises(ModelError, match="no variant 'onnx-int4'"):
+        open_artefact(artefact, OpenOptions(dtype="onnx-int4"))
+
+
+def test_a_variant_may_be_named_in_full(artefact: Path) -> None:
+    assert open_artefact(artefact, OpenOptions(dtype="onnx-fp32")).variant == "onnx-fp32"
 
 
 def test_names_tell_model_content_and_variant(artefact: Path) -> None:

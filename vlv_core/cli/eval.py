@@ -31,7 +31,8 @@ ROWS_A_SHEET = 8
 
 
 @click.command(name="eval", epilog=EXAMPLES)
-@click.argument("model")
+@click.argument("model", required=False)
+@click.option("--model", "named", metavar="MODEL", help="MODEL, as other commands take it.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Write eval.json, EVAL.md and pictures here.")  # fmt: skip
 @click.option("--evaluator", "names", multiple=True, metavar="NAME", help="All, unless named.")
@@ -55,7 +56,8 @@ ROWS_A_SHEET = 8
 def command(
     session: Session,
     *,
-    model: str,
+    model: str | None,
+    named: str | None,
     out: Path | None,
     names: tuple[str, ...],
     full: bool,
@@ -74,6 +76,8 @@ def command(
 
     Options left out are the evaluator's own. Every figure has a 95 % interval.
     """
+    if (model is None) == (named is None):
+        raise click.UsageError("name one MODEL to measure")
     from vlv_core.evaluation import evaluate
     from vlv_core.loading import load
     from vlv_core.overrides import apply_overrides, parse_overrides
@@ -91,7 +95,7 @@ def command(
     options = apply_overrides(options, parse_overrides(changes))
     plugins, told = session.plugins(), Told()
     captioner = load(
-        model,
+        model or named or "",
         parts="caption" if options.get("reconstructions") == 0 else "all",
         device=device,
         dtype=dtype,

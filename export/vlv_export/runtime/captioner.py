@@ -85,13 +85,15 @@ def open_checked(
 
 
 def open_artefact(folder: Path, options: OpenOptions) -> Runtime:
-    """The opener of `manifest.json`. A `dtype` that is not float32 names the variant: int4."""
+    """The opener of `manifest.json`. A `dtype` that is not float32 names the variant: int4, or in
+    full onnx-int4."""
     if options.device not in ("auto", "cpu"):
         raise UsageError(
             f"artefacts of ONNX graphs run on the CPU, not on {options.device!r}",
             hint="use --device cpu, or the model that was exported",
         )
-    named = f"onnx-{_SHORT.get(options.dtype, options.dtype)}"
+    short = options.dtype.removeprefix("onnx-")
+    named = f"onnx-{_SHORT.get(short, short)}"
     return Runtime.open(
         folder,
         variant=None if options.dtype == "float32" else named,
