@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -184,7 +185,7 @@ def matrix_products(threads: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     floats = generator.standard_normal((EDGE, EDGE), np.float32)
     for name, dtype in (("torch fp32", torch.float32), ("torch bf16", torch.bfloat16)):
         matrix = torch.from_numpy(floats).to(dtype)
-        yield name, lambda matrix=matrix: matrix @ matrix
+        yield name, partial(torch.matmul, matrix, matrix)
     yield "onnxruntime fp32", _product("MatMul", floats, floats, threads=threads)
     left = generator.integers(0, 256, (EDGE, EDGE), np.uint8)
     right = generator.integers(-127, 128, (EDGE, EDGE), np.int8)
