@@ -89,7 +89,7 @@ LIMITS: Mapping[str, Limits] = {
         unexplained=0.05,  # a caption has dozens of positions, each with its 1 %
         points=1.0,
         # Activations are rounded to 8 bits: a float's last bit, which depends on how many rows are
-        # multiplied at once, may tip one. SmolLM2-135M in 4 bits: 6e-3 at worst, 3e-9 in the median.
+        # multiplied at once, may tip one. SmolLM2-135M in 4 bits: 6e-3 at worst, median 3e-9.
         score=0.02,
     ),
     "int4": Limits(
