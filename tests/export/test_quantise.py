@@ -14,6 +14,7 @@ from vlv_core.parts import ExportPart
 from vlv_export.lowering._blocks import Blocks, quantise_blocks, quantise_tables
 from vlv_export.lowering._cleanup import clean
 from vlv_export.lowering._integers import quantise_integers
+from vlv_export.lowering._quantise import HEADS
 from vlv_export.lowering._variant import build_variant
 from vlv_export.manifest import GraphEntry
 
@@ -59,6 +60,17 @@ def test_blocks(sizes: tuple[int, int], bits: int, least: float, gemm: bool) -> 
     assert kinds(model) == (["MatMulNBits", "Add"] if gemm else ["MatMulNBits"])
     inputs = {"x": normal(5, sizes[0], seed=2) if gemm else normal(2, 3, sizes[0], seed=2)}
     assert cosine(run(model, inputs)["y"], run(plain, inputs)["y"]) >= least
+
+
+@pytest.mark.parametrize("dtype", list(HEADS))
+def test_a_row_of_a_head_s_product_does_not_depend_on_the_number_of_rows(dtype: str) -> None:
+    model = product(normal(576, 96, seed=1))
+    quantise_blocks(model.graph, HEADS[dtype])
+    clean(model)
+    x = normal(32, 1, 576, seed=2)
+    together = run(model, {"x": x})["y"]
+    for rows in (1, 2, 3, 8, 17):
+        assert np.array_equal(run(model, {"x": x[:rows]})["y"], together[:rows])
 
 
 def test_asymmetric_blocks_follow_weights_of_one_sign() -> None:

@@ -12,7 +12,7 @@ from vlv_export.lowering._blocks import Blocks, quantise_blocks, quantise_tables
 from vlv_export.lowering._integers import quantise_integers
 from vlv_export.lowering._linear import linears
 
-HEADS = {"int8": Blocks(bits=8), "int4": Blocks(bits=4)}
+HEADS = {"int8": Blocks(bits=8), "int4": Blocks(bits=4, symmetric=False)}
 OTHERS = Blocks(bits=8)
 """tables of the other parts, and all weights of small ones"""
 LARGE = 16 << 20

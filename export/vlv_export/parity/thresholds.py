@@ -43,9 +43,6 @@ class Limits:
     """L3: share of captions that part from eager's elsewhere than at a near-tie"""
     points: float
     """L4: difference of the score, points of 100"""
-    score: float = 1e-3
-    """L3: nats a token between an artefact's beam score and its own score of the same words;
-    the order of additions was seen to make 7e-8 of it"""
 
 
 LIMITS: Mapping[str, Limits] = {
@@ -88,9 +85,6 @@ LIMITS: Mapping[str, Limits] = {
         kl=0.01,
         unexplained=0.05,  # a caption has dozens of positions, each with its 1 %
         points=1.0,
-        # Activations are rounded to 8 bits: a float's last bit, which depends on how many rows are
-        # multiplied at once, may tip one. SmolLM2-135M in 4 bits: 6e-3 at worst, median 3e-9.
-        score=0.02,
     ),
     "int4": Limits(
         relative_l2=None,  # from here on words are what counts: the score judges alone
@@ -101,7 +95,6 @@ LIMITS: Mapping[str, Limits] = {
         kl=None,
         unexplained=None,
         points=2.0,
-        score=0.02,  # as int8
     ),
 }
 
