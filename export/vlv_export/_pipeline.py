@@ -33,6 +33,7 @@ SEED = 0
 """of golden values' random inputs"""
 LIBRARIES = ("torch", "transformers", "diffusers", "onnxscript", "onnx-ir")
 """whose versions decide what is captured"""
+CAPTURE_CODE = tuple(f"vlv_export.{name}" for name in ("_capture", "_nodes", "_tidy"))
 GOLDEN_CODE = tuple(
     f"vlv_export.{name}"
     for name in ("_golden", "_golden_cases", "golden", "pictures", "parity.meaning")
@@ -144,7 +145,7 @@ class _Export:
             model=self.source.identity,
             reconstruct=self.order.reconstruct,
             libraries=versions(LIBRARIES),
-            code=code_of(["vlv_core", "vlv_export._capture", "vlv_export._nodes"]),
+            code=code_of(["vlv_core", *CAPTURE_CODE]),
             model_code=code_beside(type(each) for each in part.module.modules()),
         )
         return self._step(f"capture {part.name}", key, make) / f"{part.name}.onnx"
