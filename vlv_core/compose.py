@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vlv_core.config import configure
-from vlv_core.errors import MissingExtra
 from vlv_core.model import PARTS, VLV
 from vlv_core.recipe import Recipe
-from vlv_core.registry import Plugins, available
+from vlv_core.registry import Plugins, require
 from vlv_core.specs import ComponentSpec, DecoderSpec, Near, View, resolve
 
 ROLES = ("encoder", "bottleneck", "decoder", "connector", "head")
@@ -30,8 +29,7 @@ def choose(role: str, name: str, options: Mapping[str, Any], *, plugins: Plugins
     ConfigError for options that it does not have.
     """
     spec: ComponentSpec = plugins.get(role, name).spec
-    if available(spec) is not None:
-        raise MissingExtra(f"{role} {name!r}: a library", extra=spec.extra or "train")
+    require(spec, f"{role} {name!r}", extra="train")
     return Choice(spec, configure(spec.config, options, role))
 
 

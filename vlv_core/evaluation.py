@@ -11,8 +11,8 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from vlv_core.config import configure, to_dict
-from vlv_core.errors import MissingExtra, PluginError
-from vlv_core.registry import Plugins, Registered, available
+from vlv_core.errors import PluginError
+from vlv_core.registry import Plugins, Registered, require
 from vlv_core.specs import resolve
 from vlv_core.strips import Row
 
@@ -79,8 +79,7 @@ def _run(
     report: Report,
 ) -> None:
     spec = item.spec
-    if available(spec) is not None:
-        raise MissingExtra(f"evaluator {spec.name!r}: a library", extra=spec.extra or "train")
+    require(spec, f"evaluator {spec.name!r}", extra="train")
     config = configure(spec.config, options, f"evaluator {spec.name}")
     started = time.perf_counter()
     figures = resolve(spec.evaluate)(captioner, config, watcher=watcher)

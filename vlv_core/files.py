@@ -1,7 +1,8 @@
-"""Writing whole files or none, and keeping named files inside their folder."""
+"""Writing whole files or none, locking them, and keeping named files inside their folder."""
 
 import os
 from pathlib import Path
+from typing import IO
 
 from vlv_core.errors import ModelError
 
@@ -14,6 +15,22 @@ def write_atomically(path: Path, data: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
+
+
+def lock(stream: IO[bytes]) -> bool:
+    """False if another process holds the file; the lock ends with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # Some network file systems know no locks; the work is more use than the guard.
+        return True
+    return True
 
 
 def contained(folder: Path, name: str) -> Path:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from vlv_core.captioner import Captioner
-from vlv_core.errors import MissingExtra, ModelError, nearest
+from vlv_core.errors import ModelError, nearest
 from vlv_core.plugins import load_plugins
-from vlv_core.registry import Plugins, Registered, available
+from vlv_core.registry import Plugins, Registered, require
 from vlv_core.specs import OpenOptions, resolve
 
 
@@ -28,8 +28,7 @@ def load(
     plugins = plugins or load_plugins()
     folder = find_model(name, plugins=plugins)
     opener = _opener(folder, plugins)
-    if available(opener.spec) is not None:
-        raise MissingExtra(f"{folder}: a library", extra=opener.spec.extra or "train")
+    require(opener.spec, f"{folder}", extra="train")
     options = OpenOptions(parts=parts, device=device, dtype=dtype, threads=threads, plugins=plugins)
     return resolve(opener.spec.open)(folder, options)
 

@@ -145,69 +145,28 @@ def _shared(key: Tensor, query: Tensor) -> Tensor:
     return key if groups == 1 else key.repeat_interleave(groups, dim=1)
 
 
-# What torch.export records; their bodies run only if a traced program itself is run.
-@torch.library.custom_op("vlv::attention", mutates_args=())
-def _attention_node(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
-) -> Tensor:
-    return _attention(query, key, value, mask, causal, scale)
+# What torch.export records; they run only if a traced program itself is run.
+_attention_node = torch.library.custom_op("vlv::attention", _attention, mutates_args=())
+_cached_attention_node = torch.library.custom_op(
+    "vlv::cached_attention", _cached_attention, mutates_args=()
+)
+_rotary_node = torch.library.custom_op("vlv::rotary", _rotary, mutates_args=())
+_rms_norm_node = torch.library.custom_op("vlv::rms_norm", _rms_norm, mutates_args=())
 
 
 @_attention_node.register_fake
-def _attention_shape(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
-) -> Tensor:
+def _attention_shape(query: Tensor, key: Tensor, value: Tensor, *rest: object) -> Tensor:
     return query.new_empty(*query.shape[:-1], value.shape[-1])
-
-
-@torch.library.custom_op("vlv::cached_attention", mutates_args=())
-def _cached_attention_node(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    past_key: Tensor,
-    past_value: Tensor,
-    position: Tensor,
-    scale: float,
-    window: int,
-    softcap: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _cached_attention(
-        query, key, value, past_key, past_value, position, scale, window, softcap
-    )
 
 
 @_cached_attention_node.register_fake
 def _cached_attention_shapes(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    past_key: Tensor,
-    past_value: Tensor,
-    position: Tensor,
-    scale: float,
-    window: int,
-    softcap: float,
+    query: Tensor, key: Tensor, value: Tensor, past_key: Tensor, past_value: Tensor, *rest: object
 ) -> tuple[Tensor, Tensor, Tensor]:
-    shapes = query, past_key, past_value
-    return torch.empty_like(shapes[0]), torch.empty_like(shapes[1]), torch.empty_like(shapes[2])
-
-
-@torch.library.custom_op("vlv::rotary", mutates_args=())
-def _rotary_node(x: Tensor, position: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return _rotary(x, position, cos, sin)
+    return torch.empty_like(query), torch.empty_like(past_key), torch.empty_like(past_value)
 
 
 @_rotary_node.register_fake
-def _rotary_shape(x: Tensor, position: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return torch.empty_like(x)
-
-
-@torch.library.custom_op("vlv::rms_norm", mutates_args=())
-def _rms_norm_node(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return _rms_norm(x, weight, eps)
-
-
 @_rms_norm_node.register_fake
-def _rms_norm_shape(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def _shape_of_x(x: Tensor, *rest: object) -> Tensor:
     return torch.empty_like(x)

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from vlv_core import specs
-from vlv_core.errors import PluginError, nearest
+from vlv_core.errors import MissingExtra, PluginError, nearest
 
 
 class Hook(NamedTuple):
@@ -137,6 +137,15 @@ def available(spec: specs.Spec) -> str | None:
         return None
     supplier = f"'vlv[{spec.extra}]'" if spec.extra else " ".join(missing)
     return f"needs {', '.join(missing)}: pip install {supplier}"
+
+
+def require(spec: specs.Spec, named: str, *, extra: str) -> None:
+    """Raises MissingExtra for `named`, of this spec, if a library is absent.
+
+    `extra` is the pip extra that supplies it where the spec names none.
+    """
+    if available(spec) is not None:
+        raise MissingExtra(f"{named}: a library", extra=spec.extra or extra)
 
 
 def ways_out(owners: Sequence[Owner]) -> list[str]:

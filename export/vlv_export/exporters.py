@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vlv_core.errors import MissingExtra, UsageError, nearest
+from vlv_core.errors import UsageError, nearest
 from vlv_core.parts import ExportPart
-from vlv_core.registry import Plugins, available
+from vlv_core.registry import Plugins, require
 from vlv_core.specs import resolve
 from vlv_export.golden import Golden
 from vlv_export.manifest import VariantEntry
@@ -120,8 +120,7 @@ class Prover(Protocol):
 def open_exporter(name: str, *, plugins: Plugins) -> Exporter:
     """By its flag. Raises PluginError for an unknown one, MissingExtra if a library is absent."""
     spec = plugins.get("exporter", name).spec
-    if available(spec) is not None:
-        raise MissingExtra(f"exporter {name!r}: a library", extra=spec.extra or name)
+    require(spec, f"exporter {name!r}", extra=name)
     exporter: Exporter = resolve(spec.run)()
     return exporter
 

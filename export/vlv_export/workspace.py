@@ -18,10 +18,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from vlv_core.errors import UsageError
-from vlv_core.files import write_atomically
+from vlv_core.files import lock, write_atomically
 from vlv_export.manifest import MANIFEST
 
 
@@ -153,7 +153,7 @@ def open_workspace(out: Path, *, force: bool = False) -> Iterator[Workspace]:
     except OSError as error:
         raise UsageError(f"cannot write {workspace.folder}: {error.strerror or error}") from None
     with stream:
-        if not _lock(stream):
+        if not lock(stream):
             raise UsageError(
                 f"another export is writing {out}", hint="wait for it, or choose another -o"
             )
@@ -209,18 +209,3 @@ def _sizes(folder: Path) -> dict[str, int]:
             if path.is_file():
                 found[path.relative_to(folder).as_posix()] = path.stat().st_size
     return found
-
-
-def _lock(stream: IO[bytes]) -> bool:
-    """False if another process holds the file; the lock ends with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -5,8 +5,7 @@ import copy
 import click
 
 from vlv_core.console import Session, session_options
-from vlv_core.errors import MissingExtra
-from vlv_core.registry import Plugins, available
+from vlv_core.registry import Plugins, require
 from vlv_core.specs import resolve
 
 EXAMPLES = """\
@@ -26,8 +25,7 @@ class Importers(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         spec = _plugins(ctx).get("importer", cmd_name).spec
-        if available(spec) is not None:
-            raise MissingExtra(f"importer {cmd_name!r}: a library", extra=spec.extra or "models")
+        require(spec, f"importer {cmd_name!r}", extra="models")
         # a copy: the plugin's own command stays as it is
         found: click.Command = copy.copy(resolve(spec.command))
         taken = {parameter.name for parameter in found.params}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from vlv_core.errors import UsageError, VlvError
+from vlv_core.files import lock
 from vlv_core.jobs.rows import START, Row, parse
 
 _SYNC_S = 5.0
@@ -148,29 +149,13 @@ def _open(path: Path) -> IO[bytes]:
         stream = path.open("ab", buffering=0)
     except OSError as error:
         raise UsageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
-    if not _lock(stream):
+    if not lock(stream):
         stream.close()
         raise UsageError(
             f"another job is writing {str(path)!r}",
             hint="wait for it, or name another file with --out",
         )
     return stream
-
-
-def _lock(stream: IO[bytes]) -> bool:
-    """False if another process holds the file; the lock ends with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # Some network file systems know no locks; the job is more use than the guard.
-        return True
-    return True
 
 
 def _write(stream: IO[bytes], data: bytes) -> None:

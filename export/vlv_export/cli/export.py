@@ -14,6 +14,7 @@ from vlv_export.cli._flags import ExportCommand, chosen
 
 if TYPE_CHECKING:
     from vlv_core.registry import Plugins
+    from vlv_export.manifest import Manifest
     from vlv_export.pipeline import Order
 
 
@@ -110,7 +111,17 @@ def _export(order: Order) -> None:
         raise
     show_parity(outcome.reports)
     show_variants(outcome.manifest)
-    click.echo(f"next: vlv caption --model {order.out} PICTURE")
+    click.echo(f"next: {_next(order, outcome.manifest)}")
+
+
+def _next(order: Order, manifest: Manifest) -> str:
+    """What to do with the default variant; one that another program runs says itself how."""
+    from vlv_export.exporters import Prover
+
+    name = manifest.default
+    if isinstance(order.exporters[manifest.variant(name).exporter], Prover):
+        return f"read {order.out / 'variants' / name / 'README.md'}"
+    return f"vlv caption --model {order.out} PICTURE"
 
 
 def _show_rejected(out: Path) -> None:
