@@ -29,7 +29,7 @@ def choose(role: str, name: str, options: Mapping[str, Any], *, plugins: Plugins
     ConfigError for options that it does not have.
     """
     spec: ComponentSpec = plugins.get(role, name).spec
-    require(spec, f"{role} {name!r}", extra="train")
+    require(spec, f"{role} {name!r}")
     return Choice(spec, configure(spec.config, options, role))
 
 

@@ -41,14 +41,20 @@ class DataError(UsageError):
 
 
 class MissingExtra(UsageError):
-    """An optional library is absent.
+    """Optional libraries are absent.
 
-    >>> raise MissingExtra("torch", extra="train")
+    >>> raise MissingExtra("torch", extra="train", needed_by="encoder 'mini'")
+
+    extra: the pip extra of vlv that supplies them; None if the libraries are packages themselves
+    needed_by: what cannot go on without them
     """
 
-    def __init__(self, library: str, *, extra: str) -> None:
+    def __init__(self, *libraries: str, extra: str | None, needed_by: str = "") -> None:
+        one = len(libraries) == 1
         super().__init__(
-            f"{library} is not installed", hint=f"pip install 'vlv[{extra}]' supplies it"
+            (f"{needed_by}: " if needed_by else "")
+            + f"{' and '.join(libraries)} {'is' if one else 'are'} not installed",
+            hint=f"{pip_line(libraries, extra)} supplies {'it' if one else 'them'}",
         )
 
 
@@ -68,6 +74,12 @@ class NotProved(VlvError):
     """The thing was made, but its proof failed or waits for other hardware."""
 
     exit_code = 5
+
+
+def pip_line(libraries: Iterable[str], extra: str | None) -> str:
+    """The command that installs libraries: by an extra of vlv, or by their own names."""
+    supplier = f"'vlv[{extra}]'" if extra else " ".join(libraries)
+    return f"pip install {supplier}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -79,7 +79,7 @@ def _run(
     report: Report,
 ) -> None:
     spec = item.spec
-    require(spec, f"evaluator {spec.name!r}", extra="train")
+    require(spec, f"evaluator {spec.name!r}")
     config = configure(spec.config, options, f"evaluator {spec.name}")
     started = time.perf_counter()
     figures = resolve(spec.evaluate)(captioner, config, watcher=watcher)

@@ -28,7 +28,7 @@ def load(
     plugins = plugins or load_plugins()
     folder = find_model(name, plugins=plugins)
     opener = _opener(folder, plugins)
-    require(opener.spec, f"{folder}", extra="train")
+    require(opener.spec, f"{folder}")
     options = OpenOptions(parts=parts, device=device, dtype=dtype, threads=threads, plugins=plugins)
     return resolve(opener.spec.open)(folder, options)
 

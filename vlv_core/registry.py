@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from vlv_core import specs
-from vlv_core.errors import MissingExtra, PluginError, nearest
+from vlv_core.errors import MissingExtra, PluginError, nearest, pip_line
 
 
 class Hook(NamedTuple):
@@ -132,20 +132,21 @@ class Plugins:
 def available(spec: specs.Spec) -> str | None:
     """None if the libraries that a spec requires are installed, else what is missing and the pip
     line that supplies it. Looks libraries up without importing them."""
-    missing = [name for name in spec.requires if find_spec(name.partition(".")[0]) is None]
-    if not missing:
-        return None
-    supplier = f"'vlv[{spec.extra}]'" if spec.extra else " ".join(missing)
-    return f"needs {', '.join(missing)}: pip install {supplier}"
+    missing = _missing(spec)
+    return f"needs {', '.join(missing)}: {pip_line(missing, spec.extra)}" if missing else None
 
 
-def require(spec: specs.Spec, named: str, *, extra: str) -> None:
-    """Raises MissingExtra for `named`, of this spec, if a library is absent.
+def require(spec: specs.Spec, named: str) -> None:
+    """Raises MissingExtra, with the libraries' names, for `named`, of this spec, if any is absent.
 
-    `extra` is the pip extra that supplies it where the spec names none.
+    Looks them up without importing them.
     """
-    if available(spec) is not None:
-        raise MissingExtra(f"{named}: a library", extra=spec.extra or extra)
+    if missing := _missing(spec):
+        raise MissingExtra(*missing, extra=spec.extra, needed_by=named)
+
+
+def _missing(spec: specs.Spec) -> list[str]:
+    return [name for name in spec.requires if find_spec(name.partition(".")[0]) is None]
 
 
 def ways_out(owners: Sequence[Owner]) -> list[str]:

@@ -120,7 +120,7 @@ class Prover(Protocol):
 def open_exporter(name: str, *, plugins: Plugins) -> Exporter:
     """By its flag. Raises PluginError for an unknown one, MissingExtra if a library is absent."""
     spec = plugins.get("exporter", name).spec
-    require(spec, f"exporter {name!r}", extra=name)
+    require(spec, f"exporter {name!r}")
     exporter: Exporter = resolve(spec.run)()
     return exporter
 

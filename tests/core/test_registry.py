@@ -5,9 +5,18 @@ from typing import Any
 
 import pytest
 
-from vlv_core.errors import PluginError
+from vlv_core.errors import MissingExtra, PluginError
 from vlv_core.plugins import load_plugins
-from vlv_core.registry import ROLES, Broken, Owner, Plugins, Registered, available, ways_out
+from vlv_core.registry import (
+    ROLES,
+    Broken,
+    Owner,
+    Plugins,
+    Registered,
+    available,
+    require,
+    ways_out,
+)
 from vlv_core.specs import EncoderSpec, HeadSpec
 
 A = Owner("vlv-a", "1.0", "a")
@@ -84,10 +93,11 @@ def test_an_unknown_role_says_which_exist() -> None:
         Plugins().names("x")
 
 
-def test_available() -> None:
-    def spec(*requires: str, extra: str | None = None) -> EncoderSpec:
-        return EncoderSpec(name="x", build="m:b", summary="s", requires=requires, extra=extra)
+def spec(*requires: str, extra: str | None = None) -> EncoderSpec:
+    return EncoderSpec(name="x", build="m:b", summary="s", requires=requires, extra=extra)
 
+
+def test_available() -> None:
     assert available(spec()) is None
     assert available(spec("json", "email.message")) is None
     assert available(spec("json", "no_a", extra="big")) == "needs no_a: pip install 'vlv[big]'"
@@ -96,6 +106,18 @@ def test_available() -> None:
 
 def test_available_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "this", raising=False)
-    spec = EncoderSpec(name="x", build="m:b", summary="s", requires=("this",))
-    assert available(spec) is None
+    assert available(spec("this")) is None
     assert "this" not in sys.modules
+
+
+def test_require_is_content_with_what_is_installed() -> None:
+    require(spec("json", "email.message"), "encoder 'x'")
+
+
+def test_require_names_the_absent_libraries_and_their_pip_line() -> None:
+    with pytest.raises(MissingExtra, match=r"^encoder 'x': no_a is not installed$") as one:
+        require(spec("json", "no_a", extra="big"), "encoder 'x'")
+    assert one.value.hint == "pip install 'vlv[big]' supplies it"
+    with pytest.raises(MissingExtra, match=r"^encoder 'x': no_a and no_b\.c are not inst") as two:
+        require(spec("no_a", "no_b.c"), "encoder 'x'")
+    assert two.value.hint == "pip install no_a no_b.c supplies them"

@@ -25,7 +25,7 @@ class Importers(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         spec = _plugins(ctx).get("importer", cmd_name).spec
-        require(spec, f"importer {cmd_name!r}", extra="models")
+        require(spec, f"importer {cmd_name!r}")
         # a copy: the plugin's own command stays as it is
         found: click.Command = copy.copy(resolve(spec.command))
         taken = {parameter.name for parameter in found.params}

@@ -77,7 +77,7 @@ def test_an_importer_whose_library_is_absent() -> None:
 
     error = ask("x", session=Lacking()).exception
     assert isinstance(error, MissingExtra)
-    with pytest.raises(MissingExtra, match="importer 'x': a library is not installed"):
+    with pytest.raises(MissingExtra, match="importer 'x': no_such_library is not installed"):
         raise error
 
 
