@@ -61,6 +61,22 @@ def test_help_shows_flags_subcommands_and_examples(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == shown
 
 
+@pytest.mark.parametrize("word", [[], ["export"]])
+def test_usage_leaves_out_the_word_that_nobody_types(
+    word: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*word, "mini", "--help") == 0
+    assert capsys.readouterr().out.startswith("Usage: vlv-export [OPTIONS] MODEL\n")
+    assert call(*word, "mini", "--onnxx") == 2
+    said = capsys.readouterr().err
+    assert "no such option" in said and "hint: 'vlv-export --help' shows the usage" in said
+
+
+def test_usage_of_a_subcommand_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("inspect") == 2
+    assert "hint: 'vlv-export inspect --help' shows the usage" in capsys.readouterr().err
+
+
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     program = "import sys; from vlv_core.console import run; from vlv_export.cli import app; "
     program += "run(app, name='x', args=['--help']); print(*sys.modules, file=sys.stderr)"

@@ -12,8 +12,18 @@ from vlv_core.registry import Plugins, available
 _FLAGS, _CHOSEN = f"{__name__}.flags", f"{__name__}.chosen"
 
 
+class Unnamed(click.Context):
+    """Of a group's default command: usage and hints leave out its name, as users do."""
+
+    @property
+    def command_path(self) -> str:
+        return self.parent.command_path if self.parent else super().command_path
+
+
 class ExportCommand(click.Command):
     """A command with a flag for every registered exporter beside its own options."""
+
+    context_class = Unnamed
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`--plugin` and `--block` count wherever they stand: they decide which flags exist."""
