@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from shlex import quote
 from typing import IO
 
 from vlv_core.errors import ModelError
@@ -34,13 +35,22 @@ def lock(stream: IO[bytes]) -> bool:
 
 
 def contained(folder: Path, name: str) -> Path:
-    """The file `name` of a folder. Raises ModelError if it lies elsewhere, by any trick."""
+    """The file `name` of a folder. Raises ModelError if it lies elsewhere, by any trick.
+
+    A link to a file outside is refused too: what lies there may change after it was checked.
+    """
     path = folder / name
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
+        linked = not inside and path.is_file()
     except (OSError, RuntimeError, ValueError):
         # a loop of links, or a name that no file can have
-        inside = False
-    if not inside:
-        raise ModelError(f"{name!r} would lie outside {folder}", hint="do not trust this folder")
-    return path
+        inside = linked = False
+    if inside:
+        return path
+    if linked and not Path(name).is_absolute() and ".." not in Path(name).parts:
+        raise ModelError(
+            f"{path} is a link to a file outside {folder}, and all files must be in the folder",
+            hint=f"cp -rL {quote(str(folder))} COPY makes a copy without links: use that",
+        )
+    raise ModelError(f"{name!r} would lie outside {folder}", hint="do not trust this folder")

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shlex
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -199,9 +201,26 @@ def test_paths_cannot_leave_the_folder(out: Path, name: str) -> None:
 def test_links_cannot_leave_the_folder(out: Path) -> None:
     (out / HEAD).rename(out.parent / "head.onnx")
     (out / HEAD).symlink_to(out.parent / "head.onnx")
-    with pytest.raises(ModelError, match="would lie outside") as told:
+    with pytest.raises(ModelError, match=r"head\.onnx is a link to a file outside .*OUT") as told:
         check_artefact(out)
-    assert told.value.hint == "do not trust this folder"
+    assert told.value.hint == f"cp -rL {out} COPY makes a copy without links: use that"
+
+
+def test_a_store_of_links_is_mended_by_the_copy_that_the_hint_asks_for(out: Path) -> None:
+    linked = out.parent / "a snapshot"
+    shutil.copytree(out, linked, copy_function=lambda file, link: Path(link).symlink_to(file))
+    with pytest.raises(ModelError, match="is a link to a file outside") as told:
+        check_artefact(linked)
+    command = str(told.value.hint).partition(" makes ")[0]
+    subprocess.run(shlex.split(command), cwd=out.parent, check=True)
+    assert check_artefact(out.parent / "COPY", parts="all", check="full").default == "onnx-fp32"
+
+
+def test_a_link_to_nothing_is_not_trusted(out: Path) -> None:
+    (out / HEAD).unlink()
+    (out / HEAD).symlink_to(out.parent / "nowhere")
+    with pytest.raises(ModelError, match="would lie outside"):
+        check_artefact(out)
 
 
 def test_a_loop_of_links_is_no_file(out: Path) -> None:
