@@ -11,6 +11,7 @@ from vlv_export._source import Source
 from vlv_export.exporters import Planned
 from vlv_export.fingerprint import versions
 from vlv_export.manifest import (
+    RUN_HERE,
     SCHEMA,
     FileEntry,
     GraphEntry,
@@ -53,6 +54,7 @@ def describe(
     default: str | None,
 ) -> Manifest:
     """The manifest of what was built, none of it proved yet."""
+    variants = {name: _placed(each, capacity) for name, each in built.items()}
     return Manifest(
         schema=SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -71,8 +73,8 @@ def describe(
             "parts": dict(source.digests),
         },
         files=dict(files),
-        variants={name: _placed(each, capacity) for name, each in built.items()},
-        default=default or next(iter(built)),
+        variants=variants,
+        default=default or default_of(variants),
     )
 
 
@@ -83,16 +85,21 @@ def judged(
     *,
     default: str | None,
 ) -> Manifest:
-    """The manifest with each variant's state and parity; the default is the first that is proved,
-    unless it was chosen."""
+    """The manifest with each variant's state and parity, and its default unless it was chosen."""
     variants = {
         name: replace(entry, state=_state(built[name], report), parity=report.summary())
         if (report := reports.get(name))
         else entry
         for name, entry in manifest.variants.items()
     }
-    proved = [name for name, entry in variants.items() if entry.state == "proved"]
-    return replace(manifest, variants=variants, default=default or [*proved, manifest.default][0])
+    return replace(manifest, variants=variants, default=default or default_of(variants))
+
+
+def default_of(variants: Mapping[str, VariantEntry]) -> str | None:
+    """Of those that our runtime runs the first that is proved, or else the first."""
+    ours = {name: entry for name, entry in variants.items() if entry.exporter in RUN_HERE}
+    proved = [name for name, entry in ours.items() if entry.state == "proved"]
+    return next(iter([*proved, *ours]), None)
 
 
 def _state(built: Built, report: Report) -> State:

@@ -25,7 +25,7 @@ from vlv_export._source import Source, find_source, weights_of
 from vlv_export.exporters import Job, Planned, Request
 from vlv_export.fingerprint import code_beside, code_of, files_of, key_of, versions
 from vlv_export.golden import GOLDEN
-from vlv_export.manifest import FileEntry, VariantEntry
+from vlv_export.manifest import RUN_HERE, FileEntry, VariantEntry
 from vlv_export.pipeline import Order, Outcome, Plan, Watcher
 from vlv_export.workspace import Workspace, check_free, open_workspace
 
@@ -264,4 +264,10 @@ def _check_default(order: Order, plan: Plan) -> None:
         raise UsageError(
             f"--default {order.default!r} is not among the variants{nearest(order.default, names)}"
             f"; they are {', '.join(names)}"
+        )
+    ours = [each.name for flag in RUN_HERE for each in plan.variants.get(flag, ())]
+    if order.default is not None and order.default not in ours:
+        raise UsageError(
+            f"--default {order.default!r} is run by another program, so vlv cannot take it; "
+            f"it can take {', '.join(ours) or 'none of these variants'}"
         )

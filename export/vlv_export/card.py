@@ -37,17 +37,13 @@ def _lines(manifest: Manifest, reports: Mapping[str, Report]) -> Iterator[str]:
     drawn = any("denoiser" in entry.graphs for entry in manifest.variants.values())
     yield f"# {model['name']}"
     yield ""
-    yield f"Captions{' and redraws' if drawn else ''} pictures with onnxruntime, without torch."
+    yield f"Captions{' and redraws' if drawn else ''} pictures {_by_what(manifest)}."
     yield f"What the model has seen: {model['domain'] or 'not stated'}"
     yield f"Licence: {model['licence'] or 'not stated'}"
     if model.get("random_weights"):
         yield ""
         yield "**The weights are random**: this measures an architecture, and says nothing of use."
-    yield ""
-    yield "```"
-    yield "pip install 'vlv[runtime]'"
-    yield "vlv caption --model THIS_FOLDER picture.png"
-    yield "```"
+    yield from _use(manifest)
     yield ""
     yield "## Variants"
     yield "| variant | size | weights are | state | parity |"
@@ -55,8 +51,10 @@ def _lines(manifest: Manifest, reports: Mapping[str, Report]) -> Iterator[str]:
     for name, entry in manifest.variants.items():
         yield _row(manifest, name, entry)
     yield ""
-    yield f"`{manifest.default}` runs if none is named. proved: says what the trained model says, "
-    yield "level by level; built: nobody has run it yet; pending: waits for its target."
+    if manifest.default is not None:
+        yield f"`{manifest.default}` runs if none is named."
+    yield "proved: says what the trained model says, level by level; built: nobody has run it yet; "
+    yield "pending: waits for its target."
     yield from _parity(reports)
     yield ""
     yield "## Made by"
@@ -66,6 +64,22 @@ def _lines(manifest: Manifest, reports: Mapping[str, Report]) -> Iterator[str]:
         f"{name} {version}" for name, version in manifest.packages.items()
     )
     yield from _weights(manifest)
+
+
+def _by_what(manifest: Manifest) -> str:
+    return "with other programs" if manifest.default is None else "with onnxruntime, without torch"
+
+
+def _use(manifest: Manifest) -> Iterator[str]:
+    """What to type; variants that vlv does not run say it in their own folders."""
+    yield ""
+    if manifest.default is None:
+        yield "vlv itself runs none of its variants: `variants/NAME/README.md` says what does."
+        return
+    yield "```"
+    yield "pip install 'vlv[runtime]'"
+    yield "vlv caption --model THIS_FOLDER picture.png"
+    yield "```"
 
 
 def _used(check: Check) -> float:

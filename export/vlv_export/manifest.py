@@ -16,6 +16,8 @@ from vlv_core.files import write_atomically
 
 SCHEMA = "vlv-artefact/1"
 MANIFEST = "manifest.json"
+RUN_HERE = ("onnx",)
+"""exporters whose variants `vlv_export.runtime` runs; any other variant is another program's"""
 State = Literal["proved", "built", "pending"]
 """proved: parity holds; built: an engine that nobody has run; pending: waits for its target"""
 
@@ -102,16 +104,28 @@ class Manifest:
     """by path: every file but the manifest, the reports and the card"""
     variants: dict[str, VariantEntry]
     """by name"""
-    default: str
+    default: str | None
+    """name of the variant that runs if none is named; None if the runtime runs none of them"""
 
     def variant(self, name: str | None) -> VariantEntry:
-        """One by name; the default for None. Raises ModelError for an unknown name."""
-        wanted = name or self.default
-        if wanted not in self.variants:
+        """One by name; the default for None. Raises ModelError as `named` does."""
+        return self.variants[self.named(name)]
+
+    def named(self, name: str | None) -> str:
+        """The name of the variant that is meant: the default for None.
+
+        Raises ModelError for an unknown name, and for None where there is no default.
+        """
+        wanted, there = name or self.default, ", ".join(self.variants) or "none"
+        if wanted is None:
             raise ModelError(
-                f"no variant {wanted!r}; the artefact has {', '.join(self.variants) or 'none'}"
+                f"the artefact has no variant that vlv runs itself; it has {there}",
+                hint="variants/NAME/README.md says what runs each; 'vlv-export MODEL --onnx' makes "
+                "variants that vlv runs",
             )
-        return self.variants[wanted]
+        if wanted not in self.variants:
+            raise ModelError(f"no variant {wanted!r}; the artefact has {there}")
+        return wanted
 
     def file(self, path: str) -> FileEntry:
         """Raises ModelError for a path that the manifest does not know."""

@@ -23,7 +23,7 @@ from vlv_export.facts import (
     read_generation,
     read_preprocess,
 )
-from vlv_export.manifest import Manifest, read_manifest
+from vlv_export.manifest import RUN_HERE, Manifest, read_manifest
 
 if TYPE_CHECKING:
     from vlv_export.facts import Generation, Preprocess
@@ -49,7 +49,7 @@ def check_artefact(
     """
     manifest = read_manifest(folder)
     entry = manifest.variant(variant)
-    _check_state(entry, name=variant or manifest.default)
+    _check_state(entry, name=manifest.named(variant))
     _check_runtime(entry)
     for part in (*CAPTION_PARTS, *(DRAWING if parts == "all" else ())):
         entry.graph(part)
@@ -118,10 +118,10 @@ def _check_state(entry: VariantEntry, *, name: str) -> None:
             f"variant {name!r} is not built yet: it waits for its target",
             hint="open another variant, or build it where it is to run",
         )
-    if entry.exporter != "onnx":
+    if entry.exporter not in RUN_HERE:
         raise ModelError(
             f"variant {name!r} was made by the exporter {entry.exporter!r}; "
-            "this runtime runs those of 'onnx'"
+            f"this runtime runs those of {', '.join(map(repr, RUN_HERE))}"
         )
 
 

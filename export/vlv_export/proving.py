@@ -6,12 +6,9 @@ from pathlib import Path
 from vlv_core.registry import Plugins
 from vlv_export.exporters import Prover, open_exporter
 from vlv_export.golden import GOLDEN, read_golden
-from vlv_export.manifest import read_manifest
+from vlv_export.manifest import RUN_HERE, read_manifest
 from vlv_export.parity import check
 from vlv_export.parity.report import Level, Report
-
-OURS = "onnx"
-"""the exporter whose variants `vlv_export.runtime` runs"""
 
 
 def prove(
@@ -29,7 +26,7 @@ def prove(
     """
     manifest = read_manifest(folder)
     entry = manifest.variant(variant)
-    if entry.exporter == OURS:
+    if entry.exporter in RUN_HERE:
         return check(folder, variant, levels, plugins=plugins, threads=threads, progress=tell)
     exporter = open_exporter(entry.exporter, plugins=plugins)
     if isinstance(exporter, Prover):

@@ -1,6 +1,7 @@
 """The model card, and which figure stands for a level."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,24 @@ def test_the_card_says_what_manifest_and_reports_say_and_no_more() -> None:
         assert expected in text
     assert "redraws" not in text
     assert "random" not in card(manifest(report, random_weights=False), {})
+
+
+def test_the_card_names_the_default_and_how_to_use_it() -> None:
+    text = card(manifest(report(), random_weights=False), {})
+    assert "Captions pictures with onnxruntime, without torch." in text
+    assert "vlv caption --model THIS_FOLDER" in text
+    assert "`onnx-int8` runs if none is named." in text
+
+
+def test_without_a_default_the_card_sends_readers_to_the_variants() -> None:
+    text = card(replace(manifest(report(), random_weights=False), default=None), {})
+    assert "Captions pictures with other programs." in text
+    assert "runs none of its variants: `variants/NAME/README.md` says what does." in text
+    assert "vlv caption" not in text and "None" not in text
+
+
+def report() -> Report:
+    return Report(model="tiny", variant="onnx-int8", dtype="int8", levels=())
 
 
 def manifest(report: Report, *, random_weights: bool) -> Manifest:

@@ -2,15 +2,22 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from tests.core import tiny_folder
+from vlv_core.cli import app as vlv
 from vlv_core.console import run
+from vlv_core.errors import ModelError
 from vlv_core.loading import load
+from vlv_export import Runtime
 from vlv_export.cli import app
-from vlv_export.manifest import read_manifest
+from vlv_export.cli.export import _next
+from vlv_export.manifest import read_manifest, write_manifest
 from vlv_export.pictures import synthetic
 
 
@@ -105,3 +112,45 @@ def test_an_export_over_it_is_refused(
     assert call(model, "-o", out, "--onnx") == 2
     assert "exists" in capsys.readouterr().err
     assert (out / "manifest.json").read_bytes() == before
+
+
+@pytest.fixture
+def foreign(out: Path, tmp_path: Path) -> Path:
+    """A copy whose only variant another program runs."""
+    copy = shutil.copytree(out, tmp_path / "OUT")
+    manifest = read_manifest(copy)
+    theirs = {"genai-fp32": replace(manifest.variant(None), exporter="genai")}
+    write_manifest(replace(manifest, variants=theirs, default=None), copy)
+    return copy
+
+
+def test_an_artefact_without_a_default_is_shown(
+    foreign: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("inspect", foreign) == 0
+    shown = capsys.readouterr().out
+    assert "default: none, for vlv runs none of these itself" in shown
+    assert "(default)" not in shown
+
+
+def test_an_artefact_without_a_default_is_not_opened(
+    foreign: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ModelError, match="no variant that vlv runs itself; it has genai-fp32"):
+        Runtime.open(foreign)
+    with pytest.raises(ModelError, match="made by the exporter 'genai'; this runtime runs those"):
+        Runtime.open(foreign, variant="genai-fp32")
+    Image.new("RGB", (64, 64)).save(foreign / "x.png")
+    args = ["caption", "--model", str(foreign), str(foreign / "x.png")]
+    assert run(vlv, name="vlv", args=args) == 2
+    said = capsys.readouterr().err
+    assert "error: the artefact has no variant that vlv runs itself" in said
+    assert "hint: variants/NAME/README.md says what runs each" in said
+
+
+def test_what_comes_next_without_a_default_is_to_read(foreign: Path) -> None:
+    order, manifest = SimpleNamespace(out=foreign), read_manifest(foreign)
+    assert _next(order, manifest) == f"vlv-export inspect {foreign}"  # type: ignore[arg-type]
+    told = foreign / "variants" / "onnx-fp32" / "README.md"
+    told.write_text("run it so")
+    assert _next(order, manifest) == f"read {told}"  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from vlv_core.errors import ModelError, NotProved, PluginError, UsageError
 from vlv_core.plugins import load_plugins
 from vlv_core.registry import Owner, Plugins, Registered
 from vlv_core.specs import ExporterSpec
-from vlv_export import _pipeline, proving
+from vlv_export import _describe, _pipeline, proving
 from vlv_export.manifest import Manifest, read_manifest
 from vlv_export.parity.report import read_json
 from vlv_export.pipeline import Order, Outcome, Watcher
@@ -60,6 +60,8 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> FakeTorch:
     monkeypatch.setattr(_pipeline, "capture", fake.capture)
     monkeypatch.setattr(_pipeline, "make_golden", fake.golden)
     monkeypatch.setattr(proving, "read_golden", lambda path: path.read_text())
+    monkeypatch.setattr(_describe, "RUN_HERE", ("fake",))
+    monkeypatch.setattr(_pipeline, "RUN_HERE", ("fake",))
     for each in (EXPORTER.built, EXPORTER.proved):
         each.clear()
     EXPORTER.breaks = ""
@@ -225,6 +227,27 @@ def test_the_default_can_be_chosen(order: Order, slow: FakeTorch) -> None:
     assert chosen.default == "fake-other"
     with pytest.raises(UsageError, match="did you mean 'fake-good'"):
         export(order, default="fake-god", force=True)
+
+
+def test_a_variant_that_another_program_runs_is_no_default(
+    order: Order, slow: FakeTorch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (_describe, _pipeline):
+        monkeypatch.setattr(module, "RUN_HERE", ("onnx",))
+    assert export(order).manifest.default is None
+    assert json.loads((order.out / "manifest.json").read_text())["default"] is None
+    with pytest.raises(UsageError, match=r"'fake-good' is run by another program, .* take none of"):
+        export(order, default="fake-good", force=True)
+
+
+def test_a_default_that_is_not_proved_beats_a_proof_of_another_programs(
+    order: Order, slow: FakeTorch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_describe, "RUN_HERE", ("onnx",))
+    manifest = export(order, **dtypes("odd", "good")).manifest
+    odd = replace(manifest.variants["fake-odd"], exporter="onnx")
+    mixed = {"fake-good": manifest.variants["fake-good"], "onnx-odd": odd}
+    assert _describe.default_of(mixed) == "onnx-odd"
 
 
 def test_the_card_and_the_small_files_are_whole(order: Order, slow: FakeTorch) -> None:

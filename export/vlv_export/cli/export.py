@@ -116,12 +116,10 @@ def _export(order: Order) -> None:
 
 def _next(order: Order, manifest: Manifest) -> str:
     """What to do with the default variant; one that another program runs says itself how."""
-    from vlv_export.exporters import Prover
-
-    name = manifest.default
-    if isinstance(order.exporters[manifest.variant(name).exporter], Prover):
-        return f"read {order.out / 'variants' / name / 'README.md'}"
-    return f"vlv caption --model {order.out} PICTURE"
+    if manifest.default is not None:
+        return f"vlv caption --model {order.out} PICTURE"
+    told = sorted((order.out / "variants").glob("*/README.md"))
+    return f"read {told[0]}" if told else f"vlv-export inspect {order.out}"
 
 
 def _show_rejected(out: Path) -> None:

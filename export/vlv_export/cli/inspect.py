@@ -37,5 +37,8 @@ def command(*, out: Path, as_json: bool) -> None:
     click.echo(f"domain: {model.get('domain') or 'not stated'}")
     click.echo(f"licence: {model.get('licence') or 'not stated'}\n")
     show_variants(manifest)
+    if manifest.default is None:
+        click.echo("default: none, for vlv runs none of these itself; each variant's folder says "
+                   "what does\n")  # fmt: skip
     for name, entry in manifest.variants.items():
         click.echo(f"{name}: {parity_cells(entry) or 'not proved yet'}")

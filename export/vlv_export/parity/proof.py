@@ -44,7 +44,7 @@ def check(
     """
     _check_names(levels)
     manifest = read_manifest(folder)
-    name = variant or manifest.default
+    name = manifest.named(variant)
     entry = manifest.variant(name)
     target = Target(folder, manifest, name, golden or read_golden(folder / GOLDEN), threads)
     limits = target.limits

@@ -53,7 +53,7 @@ class Runtime(Captioner):
         folder = Path(out)
         manifest = check_artefact(folder, variant=variant, parts=parts, check=check)
         if manifest.variant(variant).state == "built":
-            _prove(folder, manifest, variant or manifest.default, threads=threads)
+            _prove(folder, manifest, manifest.named(variant), threads=threads)
         return open_checked(folder, manifest, variant=variant, parts=parts, threads=threads)
 
 
@@ -80,7 +80,7 @@ def open_checked(
         domain=str(manifest.model.get("domain", "")),
         view=preprocess.view,
     )
-    runtime.variant = variant or manifest.default
+    runtime.variant = manifest.named(variant)
     return runtime
 
 
@@ -124,4 +124,4 @@ def _name(manifest: Manifest, variant: str | None) -> str:
     for path in sorted(needed_files(manifest, entry, parts="caption")):
         digest.update(f"{path}\0{manifest.file(path).sha256}\n".encode())
     shown = manifest.model.get("name", "model")
-    return f"{shown}@{digest.hexdigest()[:12]}/{variant or manifest.default}"
+    return f"{shown}@{digest.hexdigest()[:12]}/{manifest.named(variant)}"
