@@ -17,7 +17,10 @@ from vlv_core.files import write_atomically
 SCHEMA = "vlv-artefact/1"
 MANIFEST = "manifest.json"
 RUN_HERE = ("onnx",)
-"""exporters whose variants `vlv_export.runtime` runs; any other variant is another program's"""
+"""exporters whose variants `vlv_export.runtime` runs by onnxruntime"""
+ENGINES = ("rtx", "trt")
+"""exporters whose variants are engines of TensorRT, which the runtime runs on the GPU that they
+were built for; any other variant is another program's"""
 State = Literal["proved", "built", "pending"]
 """proved: parity holds; built: an engine that nobody has run; pending: waits for its target"""
 
@@ -58,6 +61,9 @@ class GraphEntry:
     one_row: bool = False
     """whether numbers are rounded by the range of all rows given: rows are then run one at a time,
     so that what a row becomes does not depend on its neighbours"""
+    joined: bool = False
+    """whether a head takes prefix (batch, length, D) and tokens (batch, length) equally long: a
+    token of -1 takes its row of the prefix, any other its embedding"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +74,25 @@ class VariantEntry:
     dtype: str
     state: State
     graphs: dict[str, GraphEntry]
-    """by part"""
+    """by part; of an engine's head also `head.C`, one for each smaller capacity C"""
+    waits: str = ""
+    """pending: what is missing, in a sentence"""
+    profiles: dict[str, list[dict[str, tuple[int, int, int]]]] = field(default_factory=dict)
+    """of an engine: part -> its optimisation profiles, each axis -> least, best, most"""
     precision: dict[str, Any] = field(default_factory=dict)
     """requested, and proved: element type -> share of the weights' bytes, as found in the graphs"""
     kv: dict[str, Any] = field(default_factory=dict)
     """capacity (longest prefix + caption, tokens), dtype, bytes_per_token of a row"""
     compat: dict[str, Any] = field(default_factory=dict)
-    """what it runs on: os, sm, the least version of its runtime"""
+    """what it runs on: os, sm, the least version of its runtime; of an engine also `graphs`, the
+    variant that it was compiled from"""
     parity: dict[str, Any] = field(default_factory=dict)
     """level -> verdict, and the worst figure"""
+
+    @property
+    def for_engines(self) -> bool:
+        """Whether its graphs are those that engines are compiled from."""
+        return self.exporter not in ENGINES and any(each.joined for each in self.graphs.values())
 
     def graph(self, part: str) -> GraphEntry:
         """Raises ModelError if the variant has no such part."""

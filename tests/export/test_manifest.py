@@ -28,6 +28,15 @@ HEAD = GraphEntry(
     aliases={"past.0.key": "present.0.key"},
     shared_cache=True,
 )
+ENGINE = VariantEntry(
+    exporter="rtx",
+    dtype="bf16",
+    state="pending",
+    graphs={"head": replace(HEAD, joined=True), "head.64": replace(HEAD, joined=True)},
+    waits="no GPU is here",
+    profiles={"head": [{"batch": (1, 8, 32), "length": (1, 1, 1)}, {"batch": (1, 1, 8)}]},
+    compat={"sm": [86, 120], "graphs": "onnx24-bf16"},
+)
 MANIFEST = Manifest(
     schema=SCHEMA,
     created="2026-11-22T00:00:00Z",
@@ -39,7 +48,8 @@ MANIFEST = Manifest(
     variants={
         "onnx-fp32": VariantEntry(
             exporter="onnx", dtype="fp32", state="proved", graphs={"head": HEAD}
-        )
+        ),
+        "rtx-bf16-sm86+120": ENGINE,
     },
     default="onnx-fp32",
 )
@@ -60,6 +70,12 @@ def altered(folder: Path, path: str, value: Any) -> Path:
 def test_it_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     write_manifest(MANIFEST, tmp_path)
     assert read_manifest(tmp_path) == MANIFEST
+
+
+def test_graphs_for_engines_are_told_from_engines_and_from_other_graphs() -> None:
+    assert not ENGINE.for_engines
+    assert replace(ENGINE, exporter="onnx").for_engines
+    assert not MANIFEST.variant("onnx-fp32").for_engines
 
 
 def test_variants_parts_and_files_are_found_by_name() -> None:
