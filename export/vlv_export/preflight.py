@@ -172,10 +172,12 @@ def _beside(path: str, home: PurePosixPath, part: str) -> str:
 def _check_generation(facts: Generation, entry: VariantEntry, *, parts: Parts) -> None:
     """The small files and the variant must speak of one model."""
     capacity = entry.kv.get("capacity", facts.max_length)
-    if not isinstance(capacity, int) or capacity < facts.max_length:
+    # A cache of fixed length is smaller than the model allows, and the runtime keeps to it.
+    joined = any(each.joined for each in entry.graphs.values())
+    least = facts.prefix_length + 1 if joined else facts.max_length
+    if not isinstance(capacity, int) or capacity < least:
         raise ModelError(
-            f"{GENERATION} promises {facts.max_length} tokens, and the variant's cache holds "
-            f"{capacity!r}",
+            f"{GENERATION} promises {least} tokens, and the variant's cache holds {capacity!r}",
             hint="export the model again",
         )
     if parts == "all" and (facts.latent_shape is None or facts.schedule is None):

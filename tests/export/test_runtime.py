@@ -177,9 +177,9 @@ def test_garbage_beyond_the_used_cache_changes_nothing(
 
     def dirty(cache: KvCache, layers: Any) -> None:
         clean(cache, layers)
-        for tensors in cache._tensors:
-            for tensor in tensors.values():
-                tensor[:] = 1e4
+        for blocks in cache._blocks:
+            for block in blocks:
+                block[:] = 1e4
 
     monkeypatch.setattr(KvCache, "_allocate", dirty)
     found = list(every(fresh, encoded))

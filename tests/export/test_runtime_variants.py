@@ -86,9 +86,9 @@ def test_no_variant_sees_beyond_the_used_cache(
 
     def dirty(cache: KvCache, layers: Any) -> None:
         allocate(cache, layers)
-        for tensors in cache._tensors:
-            for tensor in tensors.values():
-                tensor[:] = 1e4
+        for blocks in cache._blocks:
+            for block in blocks:
+                block[:] = 1e4
 
     monkeypatch.setattr(KvCache, "_allocate", dirty)
     assert words(Runtime.open(out, variant=f"onnx-{dtype}", threads=1), encoded) == wanted

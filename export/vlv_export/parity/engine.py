@@ -14,9 +14,18 @@ from numpy.typing import NDArray
 
 from vlv_core.generation.options import MAX_CANDIDATES
 from vlv_export.parity.figures import distribution, relative_l2
-from vlv_export.parity.parts import counted, run_head
+from vlv_export.parity.parts import (
+    capacity_of,
+    cases_of,
+    counted,
+    head_calls,
+    head_parts,
+    run_head,
+)
 from vlv_export.parity.report import Check, Level, judged
 from vlv_export.parity.target import Target
+from vlv_export.runtime.cache import KvCache
+from vlv_export.runtime.head import cache_layers, fed
 
 POISON = 1000.0
 """scale of the garbage in unused cache: far above any key or value, finite in float16"""
@@ -29,11 +38,12 @@ _STATUS = Path("/proc/self/statm")
 
 def check_engine(target: Target) -> Level:
     """The level's outcome."""
-    notes = []
-    checks = [_poisoned(target)]
-    if target.entry.graph("head").shared_cache:
-        checks += _in_place(target)
-    else:
+    notes, checks = [], []
+    for part in head_parts(target):
+        checks.append(_poisoned(target, part))
+        if target.entry.graph(part).shared_cache:
+            checks += _in_place(target, part)
+    if not target.entry.graph("head").shared_cache:
         notes.append("writes in place: not applicable, this head's cache has two sides")
     if _STATUS.is_file():
         checks += _flat(target)
@@ -42,19 +52,19 @@ def check_engine(target: Target) -> Level:
     return judged("L5", checks, notes=tuple(notes))
 
 
-def _poisoned(target: Target) -> Check:
+def _poisoned(target: Target, part: str) -> Check:
     """Logits with garbage in all cache positions that are not in use, against zeros there."""
-    case = target.golden.of("head")[-1]
+    case = cases_of(target, part)[-1]
     prefix, tokens = case.inputs["prefix"], case.inputs["tokens"]
     clean, poisoned = (
-        run_head(target, prefix, tokens, beyond=fill) for fill in (np.zeros, _garbage)
+        run_head(target, prefix, tokens, part=part, beyond=fill) for fill in (np.zeros, _garbage)
     )
     values = np.array([
         np.inf if not np.isfinite(found).all() else relative_l2(found[None], wanted[None])[0]
         for found, wanted in zip(poisoned, clean, strict=True)
     ])  # fmt: skip
     return Check(
-        part="head",
+        part=part,
         output="logits",
         figure="change by a poisoned cache, relative L2",
         value=float(values.max()),
@@ -69,20 +79,20 @@ def _garbage(shape: tuple[int, ...]) -> NDArray[np.float32]:
     return (POISON * noise).astype(np.float32)
 
 
-def _in_place(target: Target) -> list[Check]:
+def _in_place(target: Target, part: str) -> list[Check]:
     """One buffer bound as past and as present: steps write their own position and no other."""
-    case = target.golden.of("head")[0]
+    case = cases_of(target, part)[0]
     prefix, tokens = case.inputs["prefix"], case.inputs["tokens"]
-    wanted = run_head(target, prefix, tokens)
-    cache = _buffers(target, prefix, tokens.shape[1])
+    wanted = run_head(target, prefix, tokens, part=part)
+    cache = _Cache(
+        target, part, rows=len(prefix), capacity=capacity_of(target, part, prefix, tokens)
+    )
     strayed, errors, position = [], [], 0
-    empty, nothing = prefix[:, :0], tokens[:, :0]
-    calls = [(prefix, nothing), *((empty, column[:, None]) for column in tokens.T)]
-    for step, (given, words) in enumerate(calls):
-        before = {name: array.copy() for name, array in cache.items()}
-        logits = _bound(target, cache, given, words, position)
+    for step, (given, words) in enumerate(head_calls(prefix, tokens)):
+        before = cache.held()
+        logits = cache.logits(given, words, position)
         end = position + given.shape[1] + words.shape[1]
-        for name, array in cache.items():
+        for name, array in cache.held().items():
             kept = np.r_[0:position, end : array.shape[2]]
             if not np.array_equal(array[:, :, kept], before[name][:, :, kept]):
                 strayed.append(f"step {step}: {name} changed outside {position}..{end}")
@@ -91,49 +101,52 @@ def _in_place(target: Target) -> list[Check]:
         errors.append(relative_l2(logits[None], wanted[None, :, step])[0])
         position = end
     return [
-        counted("head", "cache", "writes elsewhere than in place", strayed),
-        Check(part="head", output="logits", figure="change by one shared buffer, relative L2",
+        counted(part, "cache", "writes elsewhere than in place", strayed),
+        Check(part=part, output="logits", figure="change by one shared buffer, relative L2",
               value=float(max(errors)), most=1e-6, worst=f"step {int(np.argmax(errors))}"),
     ]  # fmt: skip
 
 
-def _buffers(target: Target, prefix: NDArray[np.float32], steps: int) -> dict[str, NDArray[Any]]:
-    """Name without "past." -> a cache tensor with room for prefix and steps."""
-    capacity = prefix.shape[1] + steps + 5
-    return {
-        each.name.removeprefix("past."): np.zeros(
-            (len(prefix), int(each.shape[1]), capacity, int(each.shape[3])), np.dtype(each.dtype)
+class _Cache:
+    """A head's cache where the runtime would keep it, bound as its past and its present."""
+
+    def __init__(self, target: Target, part: str, *, rows: int, capacity: int) -> None:
+        self.sessions, self.part = target.backend.sessions, part
+        self.vocab_size = target.backend.facts.vocab_size
+        layers, memory = cache_layers(self.sessions.graph(part)), self.sessions.memory
+        cache = KvCache(layers, rows=rows, capacity=capacity, sides=1, memory=memory)
+        self.tensors = cache.tensors(rows, side=0)
+
+    def held(self) -> dict[str, NDArray[Any]]:
+        """A copy of what each tensor holds."""
+        read = self.sessions.memory.read
+        return {name: read(tensor).copy() for name, tensor in self.tensors.items()}
+
+    def logits(
+        self, prefix: NDArray[np.float32], tokens: NDArray[np.int64], position: int
+    ) -> NDArray[np.float32]:
+        """Logits (B, V) of one call that reads and writes these very tensors."""
+        rows = len(prefix)
+        bound = self.sessions.bind(
+            self.part,
+            {
+                **fed(
+                    self.sessions.graph(self.part),
+                    np.ascontiguousarray(prefix),
+                    np.ascontiguousarray(tokens),
+                ),
+                "position": np.full(rows, position, np.int64),
+                "k": np.array([1], np.int64),
+                **{f"past.{name}": tensor for name, tensor in self.tensors.items()},
+            },
+            {
+                "logits": np.empty((rows, self.vocab_size), np.float32),
+                **{f"present.{name}": tensor for name, tensor in self.tensors.items()},
+            },
+            varying=(),
         )
-        for each in target.entry.graph("head").inputs
-        if each.name.startswith("past.")
-    }
-
-
-def _bound(
-    target: Target,
-    cache: dict[str, NDArray[Any]],
-    prefix: NDArray[np.float32],
-    tokens: NDArray[np.int64],
-    position: int,
-) -> NDArray[np.float32]:
-    """Logits (B, V) of one call whose past and present are the very same arrays."""
-    from vlv_export.runtime._onnxruntime import Bound
-
-    rows = len(prefix)
-    logits = np.empty((rows, target.backend.facts.vocab_size), np.float32)
-    bound = Bound(
-        target.backend.sessions.session("head"),
-        {
-            "prefix": np.ascontiguousarray(prefix),
-            "tokens": np.ascontiguousarray(tokens),
-            "position": np.full(rows, position, np.int64),
-            "k": np.array([1], np.int64),
-            **{f"past.{name}": array for name, array in cache.items()},
-        },
-        {"logits": logits, **{f"present.{name}": array for name, array in cache.items()}},
-    )
-    bound.run()
-    return logits
+        bound.run()
+        return bound.outputs["logits"]
 
 
 def _flat(target: Target) -> list[Check]:

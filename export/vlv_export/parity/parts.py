@@ -17,6 +17,7 @@ from vlv_export.parity.figures import centred, cosine, distribution, greatest, r
 from vlv_export.parity.report import Check, Level, judged
 from vlv_export.parity.target import Target
 from vlv_export.runtime.backend import read_tokenizer
+from vlv_export.runtime.head import cache_layers, fed, fixed_capacities
 
 SPARE = 5
 """cache positions that a case leaves unused"""
@@ -34,14 +35,14 @@ def check_parts(target: Target) -> Level:
 
 
 def _part(target: Target, part: str) -> list[Check]:
-    cases = target.golden.of(part)
+    cases = cases_of(target, part)
     if not cases:
         worst = "the golden file has none; export the model again"
         return [counted(part, "all", "missing golden values", [worst])]
     outputs: dict[str, list[Pair]] = {}
     for case in cases:
         try:
-            found = run_case(target, case)
+            found = run_case(target, case, part)
         except (VlvError, MemoryError, KeyError) as error:
             trouble = f"{case.title}: {' '.join(str(error).split())}"
             return [counted(part, "all", "calls that failed", [trouble])]
@@ -52,11 +53,12 @@ def _part(target: Target, part: str) -> list[Check]:
     ]
 
 
-def run_case(target: Target, case: Case) -> dict[str, NDArray[Any]]:
-    """The artefact's outputs for a case's inputs."""
+def run_case(target: Target, case: Case, part: str) -> dict[str, NDArray[Any]]:
+    """The outputs of the artefact's `part` for a case's inputs."""
     if case.part == "head":
-        return {"log_probs": run_head(target, case.inputs["prefix"], case.inputs["tokens"])}
-    return target.backend.sessions.run(case.part, case.inputs, list(case.outputs))
+        prefix, tokens = case.inputs["prefix"], case.inputs["tokens"]
+        return {"log_probs": run_head(target, prefix, tokens, part=part)}
+    return target.backend.sessions.run(part, case.inputs, list(case.outputs))
 
 
 def run_head(
@@ -64,37 +66,70 @@ def run_head(
     prefix: NDArray[np.float32],
     tokens: NDArray[np.int64],
     *,
+    part: str = "head",
     beyond: Callable[[tuple[int, ...]], NDArray[np.float32]] = np.zeros,
 ) -> NDArray[np.float32]:
     """Logits (B, T + 1, V) after prefix (B, M, Dl) and after each of tokens (B, T).
 
-    `beyond(shape)` makes what unused cache positions hold.
+    `part` is the head's, or `head.C`. `beyond(shape)` makes what unused cache positions hold.
     """
-    rows, length, width = prefix.shape
+    sessions, rows = target.backend.sessions, len(prefix)
+    graph, capacity = sessions.graph(part), capacity_of(target, part, prefix, tokens)
     state = {
-        entry.name: beyond((rows, int(entry.shape[1]), length + tokens.shape[1] + SPARE,
-                            int(entry.shape[3])))
-        for entry in target.entry.graph("head").inputs
-        if entry.name.startswith("past.")
-    }  # fmt: skip
+        f"past.{layer.name}": beyond((rows, layer.heads, capacity, layer.width))
+        for layer in cache_layers(graph)
+    }
     presents = [name.replace("past.", "present.", 1) for name in state]
     found, position = [], 0
-    empty = np.zeros((rows, 0, width), np.float32)
-    nothing = np.zeros((rows, 0), np.int64)
-    calls = [(prefix, nothing), *((empty, column[:, None]) for column in tokens.T)]
-    for given, words in calls:
+    for given, words in head_calls(prefix, tokens):
         inputs = {
-            "prefix": given,
-            "tokens": words,
+            **fed(graph, given, words),
             "position": np.full(rows, position, np.int64),
             "k": np.array([1], np.int64),
             **state,
         }
-        answer = target.backend.sessions.run("head", inputs, ["logits", *presents])
+        answer = sessions.run(part, inputs, ["logits", *presents])
         found.append(answer["logits"])
         state = {past: answer[now] for past, now in zip(state, presents, strict=True)}
         position += given.shape[1] + words.shape[1]
     return np.stack(found, axis=1)
+
+
+def head_calls(
+    prefix: NDArray[np.float32], tokens: NDArray[np.int64]
+) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Prefix and tokens of each call of a decode: all of the prefix, then a token at a time."""
+    steps = [(prefix[:, :0], column[:, None]) for column in tokens.T]
+    return [(prefix, tokens[:, :0]), *steps]
+
+
+def capacity_of(
+    target: Target, part: str, prefix: NDArray[np.float32], tokens: NDArray[np.int64]
+) -> int:
+    """The head's own, or one that leaves positions over."""
+    fixed = {name: size for size, name in fixed_capacities(target.entry).items()}
+    return fixed.get(part, prefix.shape[1] + tokens.shape[1] + SPARE)
+
+
+def head_parts(target: Target) -> list[str]:
+    """`head`, and `head.C` of each smaller capacity."""
+    return [part for part in target.entry.graphs if _whole(part) == "head"]
+
+
+def cases_of(target: Target, part: str) -> list[Case]:
+    """The golden cases that a part can be run on: a head's fit its capacity."""
+    return [
+        case
+        for case in target.golden.of(_whole(part))
+        if case.part != "head"
+        or case.inputs["prefix"].shape[1] + case.inputs["tokens"].shape[1]
+        <= capacity_of(target, part, case.inputs["prefix"], case.inputs["tokens"])
+    ]
+
+
+def _whole(part: str) -> str:
+    """`head` of `head.C`; other parts are whole."""
+    return part.partition(".")[0]
 
 
 def compare(target: Target, part: str, name: str, pairs: Sequence[Pair]) -> list[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,10 @@ class ArtefactBackend:
         self.sessions = sessions
         self.facts = facts
         self.pixels = pixels
-        self.limits = facts.limits
         self.eos = facts.eos
         self.latent_shape = facts.latent_shape if drawing else None
         self.head = Head(sessions, facts)
+        self.limits = replace(facts.limits, max_length=self.head.most)
         self.tokenizer = read_tokenizer(sessions.folder, TOKENIZER)
         for part in ("encoder", *(("denoiser", "vae_decoder") if drawing else ())):
             sessions.session(part)

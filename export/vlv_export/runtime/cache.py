@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vlv_export.runtime.memory import HostMemory, Memory
+
 
 class Layer(NamedTuple):
     """One cache tensor of a graph, (R, heads, C, width)."""
@@ -36,21 +38,35 @@ class KvCache:
     without a new allocation.
     """
 
-    def __init__(self, layers: Sequence[Layer], *, rows: int, capacity: int, sides: int) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        *,
+        rows: int,
+        capacity: int,
+        sides: int,
+        memory: Memory | None = None,
+    ) -> None:
+        self.memory = memory or HostMemory()
         self.rows, self.capacity, self.sides = rows, capacity, sides
         self.side = 0
         self.tokens = np.zeros((rows, 1), np.int64)
         self.position = np.zeros(rows, np.int64)
         self.bound: dict[tuple[int, int, int], Any] = {}
         """(rows, k, side) -> what runs one step on these buffers"""
-        self._blocks: list[list[NDArray[Any]]] = [[] for _ in range(sides)]
-        self._tensors: list[dict[str, NDArray[Any]]] = [{} for _ in range(sides)]
+        self._blocks: list[list[Any]] = [[] for _ in range(sides)]
+        self._places: dict[str, tuple[int, int]] = {}
+        """layer's name -> its block, and its tensor there"""
         for kind in dict.fromkeys(layer[1:] for layer in layers):
             self._allocate([layer for layer in layers if layer[1:] == kind])
 
-    def tensors(self, rows: int, *, side: int) -> dict[str, NDArray[Any]]:
+    def tensors(self, rows: int, *, side: int) -> dict[str, Any]:
         """Layer's name -> its first rows, (rows, H, C, D), contiguous."""
-        return {name: tensor[:rows] for name, tensor in self._tensors[side].items()}
+        blocks = self._blocks[side]
+        return {
+            name: self.memory.tensor(blocks[block], index, rows)
+            for name, (block, index) in self._places.items()
+        }
 
     def flip(self) -> None:
         """What was just written is what holds."""
@@ -60,23 +76,24 @@ class KvCache:
         """Carry out the moves in order, up to position `filled`; row `rows` is the spare one."""
         for target, source, start in moves:
             for block in self._blocks[self.side]:
-                block[:, target, :, start:filled] = block[:, source, :, start:filled]
+                self.memory.copy(block, target, block, source, start=start, stop=filled)
 
     def take(self, other: "KvCache", sources: NDArray[np.int64], *, filled: int) -> None:
         """Copy the other cache's rows `sources` (R,), up to position `filled`."""
         for mine, others in zip(self._blocks[self.side], other._blocks[other.side], strict=True):
             for target, source in enumerate(sources.tolist()):
-                mine[:, target, :, :filled] = others[:, source, :, :filled]
+                self.memory.copy(mine, target, others, source, start=0, stop=filled)
 
     def _allocate(self, layers: Sequence[Layer]) -> None:
         _, heads, width, dtype = layers[0]
         # One row more than asked for: the spare row of `plan_moves`.
         shape = (len(layers), self.rows + 1, heads, self.capacity, width)
-        for blocks, tensors in zip(self._blocks, self._tensors, strict=True):
+        self._places |= {
+            layer.name: (len(self._blocks[0]), index) for index, layer in enumerate(layers)
+        }
+        for blocks in self._blocks:
             # Zeros, not what memory held before: 0 x nan would be nan, though never attended to.
-            blocks.append(np.zeros(shape, np.dtype(dtype)))
-            for layer, tensor in zip(layers, blocks[-1], strict=True):
-                tensors[layer.name] = tensor
+            blocks.append(self.memory.zeros(shape, dtype))
 
 
 class Lineage:

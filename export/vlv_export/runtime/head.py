@@ -17,6 +17,7 @@ from vlv_export.runtime.cache import KvCache, Layer, Lineage, plan_moves
 
 if TYPE_CHECKING:
     from vlv_export.facts import Generation
+    from vlv_export.manifest import GraphEntry, TensorEntry, VariantEntry
     from vlv_export.runtime.sessions import Sessions
 
 ROOM = 64
@@ -29,19 +30,30 @@ KEPT = 4
 
 
 class Head:
-    """The head's graph and the buffers that its decodes use, one after another."""
+    """The head's graphs and the buffers that its decodes use, one after another.
+
+    A graph whose cache has a fixed capacity serves caches of that capacity alone; there may be
+    several such graphs, of different capacities.
+    """
 
     def __init__(self, sessions: Sessions, facts: Generation) -> None:
-        entry = sessions.graph("head")
-        self.session = sessions.session("head")
-        self.facts = facts
-        self.layers = [
-            Layer(each.name.removeprefix("past."), _size(each, 1), _size(each, 3), each.dtype)
-            for each in entry.inputs
-            if each.name.startswith("past.")
-        ]
-        self.sides = 1 if entry.shared_cache else 2
+        self.sessions, self.facts = sessions, facts
+        self.graph = sessions.graph("head")
+        self.layers = cache_layers(self.graph)
+        self.sides = 1 if self.graph.shared_cache else 2
+        self.fixed = fixed_capacities(sessions.variant)
+        self.most = min(facts.max_length, max(self.fixed, default=facts.max_length))
+        """tokens that any cache of this head can hold"""
+        sessions.session("head")
         self._pool: list[tuple[KvCache, weakref.ref[HeadStepper] | None]] = []
+
+    def rounded(self, capacity: int, *, most: int) -> int:
+        """What to allocate for `capacity` tokens, of a request that ends at `most` of them."""
+        if self.fixed:
+            wanted = min(capacity, most)
+            return min(each for each in self.fixed if each >= wanted)
+        most = min(-(-most // BLOCK) * BLOCK, self.most)
+        return min(-(-capacity // BLOCK) * BLOCK, most)
 
     def lease(self, user: HeadStepper, *, rows: int, capacity: int) -> KvCache:
         """A cache of exactly this shape, one that no living decode uses if there is such."""
@@ -51,7 +63,13 @@ class Head:
                 self._pool[index] = (cache, weakref.ref(user))
                 cache.side = 0
                 return cache
-        cache = KvCache(self.layers, rows=rows, capacity=capacity, sides=self.sides)
+        cache = KvCache(
+            self.layers,
+            rows=rows,
+            capacity=capacity,
+            sides=self.sides,
+            memory=self.sessions.memory,
+        )
         self._pool = [*self._pool[1 - KEPT :], (cache, weakref.ref(user))]
         return cache
 
@@ -64,19 +82,16 @@ class Head:
         self, cache: KvCache, *, prefix: NDArray[Any], tokens: NDArray[np.int64], k: int
     ) -> Any:
         """A run over the cache's first rows, as many as `prefix` (R, M, D) and `tokens` have."""
-        from vlv_export.runtime._onnxruntime import Bound
-
         rows = len(prefix)
         past = cache.tensors(rows, side=cache.side)
         present = cache.tensors(rows, side=(cache.side + 1) % cache.sides)
         if cache.sides == 1:
             # The very same objects, so that both ends are bound to one value.
             present = past
-        return Bound(
-            self.session,
+        return self.sessions.bind(
+            self.fixed.get(cache.capacity, "head"),
             {
-                "prefix": prefix,
-                "tokens": tokens,
+                **fed(self.graph, prefix, tokens),
                 "position": cache.position[:rows],
                 "k": np.array([k], np.int64),
                 **{f"past.{name}": tensor for name, tensor in past.items()},
@@ -86,6 +101,7 @@ class Head:
                 "top_ids": np.empty((rows, k), np.int64),
                 **{f"present.{name}": tensor for name, tensor in present.items()},
             },
+            varying=("tokens", "position"),
         )
 
 
@@ -93,11 +109,11 @@ class HeadStepper:
     """One decode in flight; see `protocols.Stepper`. All rows stand at the same position."""
 
     def __init__(self, head: Head, prefix: NDArray[Any], capacity: int) -> None:
-        most = head.facts.max_length
+        most = head.most
         if not prefix.shape[1] < capacity <= most:
             raise UsageError(
                 f"a capacity of {capacity} tokens does not fit: the prefix has {prefix.shape[1]} "
-                f"and this model at most {most}",
+                f"and this variant at most {most}",
                 hint="lower max_new_tokens",
             )
         self.head = head
@@ -109,7 +125,7 @@ class HeadStepper:
     def prefill(self, k: int) -> TopK:
         """Read the prefix (B, M, D); the best k first words of each row."""
         self.lineage = Lineage(rows=self.rows, steps=self.capacity - self.filled)
-        capacity = self._rounded(self.filled + ROOM)
+        capacity = self.head.rounded(self.filled + ROOM, most=self.capacity)
         self.cache = self.head.lease(self, rows=self.rows, capacity=capacity)
         k = min(k, self.head.facts.vocab_size)
         self.cache.position[:] = 0
@@ -151,14 +167,11 @@ class HeadStepper:
     def _replace(self, rows: NDArray[np.int64], *, capacity: int) -> None:
         """Go on in a larger cache, with these rows of this one."""
         old, needed = self.cache, max(len(rows), self.cache.rows)
-        self.cache = self.head.lease(self, rows=needed, capacity=self._rounded(capacity))
+        self.cache = self.head.lease(
+            self, rows=needed, capacity=self.head.rounded(capacity, most=self.capacity)
+        )
         self.cache.take(old, rows, filled=self.filled)
         self.head.release(old, clean=self._clean)
-
-    def _rounded(self, capacity: int) -> int:
-        """What to allocate: at most what the request, or the model, can ever hold."""
-        most = min(-(-self.capacity // BLOCK) * BLOCK, self.head.facts.max_length)
-        return min(-(-capacity // BLOCK) * BLOCK, most)
 
     def _run(self, bound: Any) -> TopK:
         bound.run()
@@ -171,7 +184,49 @@ class HeadStepper:
         return top
 
 
-def _size(entry: Any, axis: int) -> int:
+def fed(
+    graph: GraphEntry, prefix: NDArray[np.float32], tokens: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """What a head's graph is given to read prefix (R, M, D) and then tokens (R, T).
+
+    The one difference of joined heads, both of whose inputs are (R, M + T).
+    """
+    if not graph.joined:
+        return {"prefix": prefix, "tokens": tokens}
+    rows, length, width = prefix.shape
+    blank = np.zeros((rows, tokens.shape[1], width), np.float32)
+    if not length:
+        # The tokens themselves: their buffer is bound, and written again by each step.
+        return {"prefix": blank, "tokens": tokens}
+    marks = np.full((rows, length), -1, np.int64)
+    return {
+        "prefix": np.concatenate([prefix, blank], axis=1),
+        "tokens": np.concatenate([marks, tokens], axis=1),
+    }
+
+
+def cache_layers(graph: GraphEntry) -> list[Layer]:
+    """The cache tensors that a head's graph reads. Raises ModelError for those of another form."""
+    return [
+        Layer(each.name.removeprefix("past."), _size(each, 1), _size(each, 3), each.dtype)
+        for each in graph.inputs
+        if each.name.startswith("past.")
+    ]
+
+
+def fixed_capacities(variant: VariantEntry) -> dict[int, str]:
+    """Capacity -> the head's part of it, the smallest first; empty if the capacity is free."""
+    found = {
+        each.shape[2]: part
+        for part, graph in variant.graphs.items()
+        if part.partition(".")[0] == "head"
+        for each in graph.inputs
+        if each.name.startswith("past.") and len(each.shape) == 4
+    }
+    return {size: found[size] for size in sorted(each for each in found if isinstance(each, int))}
+
+
+def _size(entry: TensorEntry, axis: int) -> int:
     if len(entry.shape) != 4 or not isinstance(entry.shape[axis], int):
         raise ModelError(
             f"the head's {entry.name!r} has the shape {entry.shape}; "

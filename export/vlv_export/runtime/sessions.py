@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from vlv_core.errors import MissingExtra, ModelError
 from vlv_core.files import contained
+from vlv_export.runtime.memory import HostMemory, Memory
 from vlv_export.runtime.threads import pick_threads
 
 if TYPE_CHECKING:
     from vlv_export.manifest import GraphEntry, Manifest
+    from vlv_export.runtime._onnxruntime import Bound
 
 DECODING = "head"
-"""the part that is run token by token"""
+"""the part that is run token by token, and `head.C` of a smaller capacity C"""
 _TYPES = {
     "float32": "tensor(float)",
     "float16": "tensor(float16)",
@@ -43,11 +45,16 @@ class Sessions:
         self.folder = folder
         self.variant = manifest.variant(variant)
         self.threads = pick_threads(threads)
+        self.memory: Memory = HostMemory()
         self._open: dict[str, Any] = {}
 
     def graph(self, part: str) -> GraphEntry:
         """Raises ModelError if the variant has no such part."""
         return self.variant.graph(part)
+
+    def file(self, part: str) -> Path:
+        """The graph's file. Raises ModelError if it lies outside the artefact."""
+        return contained(self.folder, self.graph(part).file)
 
     def session(self, part: str) -> Any:
         """The part's onnxruntime session. Raises ModelError if it cannot be opened."""
@@ -56,7 +63,7 @@ class Sessions:
 
             entry = self.graph(part)
             session = open_session(
-                contained(self.folder, entry.file), threads=self.threads, decoding=part == DECODING
+                self.file(part), threads=self.threads, decoding=part.partition(".")[0] == DECODING
             )
             _check_contract(entry, session)
             self._open[part] = session
@@ -93,6 +100,23 @@ class Sessions:
             name: np.concatenate(found)
             for name, found in zip(wanted, zip(*runs, strict=True), strict=True)
         }
+
+    def bind(
+        self,
+        part: str,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any],
+        *,
+        varying: Sequence[str],
+    ) -> Bound:
+        """A run of a part on arrays that stay where they are, of the graph's own element types.
+
+        `varying`: inputs whose content changes between runs.
+        """
+        from vlv_export.runtime._onnxruntime import Bound
+
+        del varying  # the graph reads all of them where they lie
+        return Bound(self.session(part), inputs, outputs)
 
 
 def _check_contract(entry: GraphEntry, session: Any) -> None:
