@@ -19,7 +19,7 @@ FOREIGN = re.compile(r"florence|qwen|stable.?diffusion|onnx|tensorrt", re.IGNORE
 HEAVY = {"transformers", "diffusers", "onnx", "onnxruntime", "tensorrt"}
 TORCHLESS = {
     *("hookspecs", "specs", "registry", "plugins", "errors", "config", "overrides", "recipe"),
-    *("console", "preprocess", "generation", "sampling", "jobs", "data", "cli"),
+    *("console", "preprocess", "generation", "sampling", "jobs", "serving", "data", "cli"),
 }
 """modules and packages of the core that import without torch; `_*.py` below them may need it"""
 

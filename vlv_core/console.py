@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EXTRAS = {"torch": "train", "transformers": "train", "accelerate": "train", "matplotlib": "train"}
+EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "accelerate", "matplotlib"), "train"),
+    **dict.fromkeys(("starlette", "uvicorn", "prometheus_client"), "serve"),
+}
 """libraries that core imports when a command needs them, and the pip extra that supplies each"""
 
 

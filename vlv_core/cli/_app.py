@@ -13,6 +13,7 @@ TABLE = {
     "reconstruct": Lazy("vlv_core.cli.reconstruct", "Draw pictures again from their embeddings."),
     "train": Lazy("vlv_core.cli.train", "Train a recipe's stages into a model folder."),
     "eval": Lazy("vlv_core.cli.eval", "Measure a model."),
+    "serve": Lazy("vlv_core.cli.serve", "Caption pictures over HTTP, as OpenAI's clients ask."),
     "import": Lazy("vlv_core.cli.import_", "Turn a foreign checkpoint into a model folder."),
 }
 

@@ -4,7 +4,15 @@ A `Stepper` (one a runtime) owns the weights and the cache and answers with the 
 k next tokens of each row; everything that decides words is here.
 """
 
-from vlv_core.generation.loop import generate, stream
+from vlv_core.generation.loop import Word, generate, stream, words
 from vlv_core.generation.options import FinishReason, Generated, GenerationOptions
 
-__all__ = ["FinishReason", "Generated", "GenerationOptions", "generate", "stream"]
+__all__ = [
+    "FinishReason",
+    "Generated",
+    "GenerationOptions",
+    "Word",
+    "generate",
+    "stream",
+    "words",
+]

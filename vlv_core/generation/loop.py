@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from vlv_core.protocols import Stepper
 
 
-class _Word(NamedTuple):
+class Word(NamedTuple):
+    """One token as it is chosen."""
+
     row: int
     token: int
     log_prob: float
@@ -42,7 +44,7 @@ def generate(
     _check_capacity(stepper, options)
     if options.beams > 1:
         return beam_search(stepper, eos=eos, options=options)
-    rows: dict[int, list[_Word]] = {}
+    rows: dict[int, list[Word]] = {}
     for word in _decode(stepper, eos=eos, options=options, keys=keys):
         rows.setdefault(word.row, []).append(word)
     return [_generated(rows[row]) for row in sorted(rows)]
@@ -59,14 +61,28 @@ def stream(
 
     Raises UsageError for beams, which know no word until the search ends.
     """
+    chosen = words(stepper, eos=eos, options=options, keys=keys)
+    return ((word.row, word.token) for word in chosen if word.reason != "eos")
+
+
+def words(
+    stepper: Stepper,
+    *,
+    eos: Collection[int],
+    options: GenerationOptions,
+    keys: Sequence[int] | None = None,
+) -> Iterator[Word]:
+    """Every token of every row as it is chosen, ends of text among them, and why a row ends.
+
+    Raises UsageError as `stream` does.
+    """
     _check_capacity(stepper, options)
     if options.beams > 1:
         raise UsageError(
             f"a search of {options.beams} beams has no words to stream until it ends",
             hint="set beams to 1",
         )
-    words = _decode(stepper, eos=eos, options=options, keys=keys)
-    return ((word.row, word.token) for word in words if word.reason != "eos")
+    return _decode(stepper, eos=eos, options=options, keys=keys)
 
 
 def nucleus(log_probs: NDArray[np.float64], *, top_p: float) -> NDArray[np.float64]:
@@ -88,7 +104,7 @@ def _decode(
     eos: Collection[int],
     options: GenerationOptions,
     keys: Sequence[int] | None,
-) -> Iterator[_Word]:
+) -> Iterator[Word]:
     # Greedy asks for one candidate: backends then compute an argmax, and little is copied.
     width = options.top_k if options.temperature > 0 else 1
     top = checked(stepper.prefill(width))
@@ -101,7 +117,7 @@ def _decode(
         history = np.column_stack([history, tokens])
         reasons = finish_reasons(history, eos=eos, options=options)
         parts = (rows, tokens, log_probs, reasons)
-        yield from map(_Word, *(part.tolist() for part in parts))
+        yield from map(Word, *(part.tolist() for part in parts))
         going = np.flatnonzero(reasons == "")
         # The length limit ends all rows at the latest.
         if not going.size:
@@ -150,7 +166,7 @@ def _check_capacity(stepper: Stepper, options: GenerationOptions) -> None:
         )
 
 
-def _generated(words: list[_Word]) -> Generated:
+def _generated(words: list[Word]) -> Generated:
     reason = cast(FinishReason, words[-1].reason)
     tokens = [word.token for word in words]
     return Generated(
