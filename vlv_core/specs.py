@@ -192,11 +192,24 @@ class OpenerSpec(Spec):
     open: str
 
 
+@dataclass(frozen=True)
+class ExporterOption:
+    """An option that an exporter adds to the command line. Exporters may share one by its name."""
+
+    name: str
+    """without the dashes, such as "max-batch" """
+    metavar: str
+    """what its value looks like; an option without one is a flag, whose value is "yes" """
+    help: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExporterSpec(Spec):
     """A `vlv-export` target; its name is its flag."""
 
     run: str
+    """`() -> exporter`; with options `(options: Mapping[str, str]) -> exporter`, those given"""
+    options: tuple[ExporterOption, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import prod
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
-from vlv_export._source import Source
 from vlv_export.exporters import Planned
 from vlv_export.fingerprint import versions
 from vlv_export.manifest import (
+    ENGINES,
     RUN_HERE,
     SCHEMA,
     FileEntry,
@@ -21,6 +22,9 @@ from vlv_export.manifest import (
     VariantEntry,
 )
 from vlv_export.parity.report import Report
+
+if TYPE_CHECKING:
+    from vlv_export._source import Source
 
 PACKAGES = ("vlv", "numpy", "torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1}
@@ -46,7 +50,7 @@ def place_of(planned: Planned) -> str:
 
 
 def describe(
-    source: Source,
+    source: "Source",
     built: Mapping[str, Built],
     *,
     files: Mapping[str, FileEntry],
@@ -87,7 +91,11 @@ def judged(
 ) -> Manifest:
     """The manifest with each variant's state and parity, and its default unless it was chosen."""
     variants = {
-        name: replace(entry, state=_state(built[name], report), parity=report.summary())
+        name: replace(
+            entry,
+            state=state_of(report, not_run=built[name].planned.not_run),
+            parity=report.summary(),
+        )
         if (report := reports.get(name))
         else entry
         for name, entry in manifest.variants.items()
@@ -96,14 +104,26 @@ def judged(
 
 
 def default_of(variants: Mapping[str, VariantEntry]) -> str | None:
-    """Of those that our runtime runs the first that is proved, or else the first."""
-    ours = {name: entry for name, entry in variants.items() if entry.exporter in RUN_HERE}
-    proved = [name for name, entry in ours.items() if entry.state == "proved"]
-    return next(iter([*proved, *ours]), None)
+    """Of those that our runtime runs the first that is proved, or else the first; what engines are
+    compiled from only if nothing else is proved, an engine only if nothing else runs."""
+    ranks = {name: _rank(entry) for name, entry in variants.items()}
+    ours = {name: rank for name, rank in ranks.items() if rank is not None}
+    return min(ours, key=ours.__getitem__, default=None)
 
 
-def _state(built: Built, report: Report) -> State:
-    return "proved" if report.verdict == "passed" and not built.planned.not_run else "built"
+def _rank(entry: VariantEntry) -> int | None:
+    """The lower, the better a default; None for what our runtime does not run."""
+    unproved = entry.state != "proved"
+    if entry.exporter in ENGINES:
+        return None if entry.state == "pending" else 4 + unproved
+    if entry.exporter not in RUN_HERE or (entry.for_engines and entry.dtype == "bf16"):
+        return None
+    return 2 * unproved + entry.for_engines
+
+
+def state_of(report: Report, *, not_run: str = "") -> State:
+    """A variant's state; `not_run`: why it cannot be run here, whatever else was checked."""
+    return "proved" if report.verdict == "passed" and not not_run else "built"
 
 
 def _placed(built: Built, capacity: int) -> VariantEntry:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlv_core.errors import NotProved
 from vlv_core.files import write_atomically
 from vlv_export._describe import Built, describe, judged, place_of
-from vlv_export._source import Source
 from vlv_export.card import card
 from vlv_export.facts import read_generation
 from vlv_export.fingerprint import code_of, file_entry, files_of, key_of
@@ -18,13 +18,16 @@ from vlv_export.pipeline import Order, Outcome, Watcher
 from vlv_export.proving import prove
 from vlv_export.workspace import Workspace
 
+if TYPE_CHECKING:
+    from vlv_export._source import Source
+
 REPORTS = "reports"
 
 
 def finish(
     space: Workspace,
     order: Order,
-    source: Source,
+    source: "Source",
     *,
     built: Mapping[str, Built],
     small: Mapping[str, Path],
@@ -49,7 +52,7 @@ def finish(
     write_manifest(manifest, space.artefact)
     reports = {}
     for name, each in built.items():
-        if not each.planned.waits:
+        if each.entry.state != "pending":
             key = key_of(small=list(small), built=each.key)
             reports[name] = _prove(space, name, key=key, order=order, watcher=watcher)
     manifest = judged(manifest, built, reports, default=order.default)

@@ -2,7 +2,7 @@
 not, and the model is let go of between them."""
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from vlv_export._source import Source, find_source, weights_of
 from vlv_export.exporters import Job, Planned, Request
 from vlv_export.fingerprint import code_beside, code_of, files_of, key_of, versions
 from vlv_export.golden import GOLDEN
-from vlv_export.manifest import RUN_HERE, FileEntry, VariantEntry
+from vlv_export.manifest import ENGINES, RUN_HERE, FileEntry, VariantEntry
 from vlv_export.pipeline import Order, Outcome, Plan, Watcher
 from vlv_export.workspace import Workspace, check_free, open_workspace
 
@@ -62,15 +62,18 @@ def make_plan(order: Order) -> tuple[Source, Plan]:
     )
     sketch = source.sketch(diffusion=order.reconstruct)
     parts = _names(sketch, reconstruct=order.reconstruct)
-    variants = {}
+    variants: dict[str, tuple[Planned, ...]] = {}
     for flag, exporter in order.exporters.items():
         request = Request(
             model=source.name,
             dtypes=order.dtypes[flag],
             parts=parts,
             weights=weights_of(sketch),
+            head=weights_of(sketch.head),
+            prefix_length=sketch.bottleneck.num_queries,
+            max_length=sketch.head.max_length,
         )
-        variants[flag] = tuple(exporter.plan(request))
+        variants[flag] = _new(exporter.plan(request), variants.values())
     sizes = {name: 4 * sum(p.numel() for p in part.parameters()) for name, part in sketch.parts()}
     plan = Plan(
         model=source.name,
@@ -121,11 +124,19 @@ class _Export:
         contracts = {part.name: _contract(part) for part in parts}
         del captioner, parts
         gc.collect()
-        built = {
-            planned.name: self._build(flag, planned, graphs, contracts, assets)
-            for flag, variants in self.plan.variants.items()
-            for planned in variants
-        }
+        built: dict[str, Built] = {}
+        for flag, variants in self.plan.variants.items():
+            for planned in variants:
+                job = Job(
+                    planned=planned,
+                    graphs=self._graphs(built[planned.of]) if planned.of else graphs,
+                    of=built[planned.of].entry if planned.of else None,
+                    parts=contracts,
+                    assets=assets,
+                    folder=self.space.folder,
+                    tell=self.watcher.tell,
+                )
+                built[planned.name] = self._build(flag, job)
         return finish(
             self.space,
             self.order,
@@ -179,41 +190,29 @@ class _Export:
     def _captured(self) -> list[str]:
         return [key for step, key in self.keys.items() if step.startswith("capture ")]
 
-    def _build(
-        self,
-        flag: str,
-        planned: Planned,
-        graphs: Mapping[str, Path],
-        contracts: Mapping[str, ExportPart],
-        assets: Path,
-    ) -> Built:
-        exporter = self.order.exporters[flag]
+    def _build(self, flag: str, job: Job) -> Built:
+        """`job.folder` becomes that of the step."""
+        exporter, planned = self.order.exporters[flag], job.planned
 
         def make(folder: Path) -> dict[str, Any]:
-            job = Job(
-                planned=planned,
-                graphs=graphs,
-                parts=contracts,
-                assets=assets,
-                folder=folder,
-                tell=self.watcher.tell,
-            )
-            entry = exporter.build(job)
+            entry = exporter.build(replace(job, folder=folder))
             files = {name: asdict(each) for name, each in files_of(folder).items()}
             return {"entry": asdict(entry), "files": files}
 
-        if planned.waits:
-            entry = VariantEntry(exporter=flag, dtype=planned.dtype, state="pending", graphs={})
-            return Built(planned=planned, entry=entry)
         key = key_of(
-            variant=[planned.name, planned.dtype],
-            captured=self._captured(),
+            variant=[planned.name, planned.dtype, dict(planned.settings), planned.waits],
+            made_of=self.keys[f"build {planned.of}"] if planned.of else self._captured(),
             assets=self.keys["assets"],
             code=code_of([*exporter.sources(), "vlv_export.manifest"]),
         )
         step = f"build {planned.name}"
         self._step(step, key, make, at=place_of(planned))
         return _built(planned, key, self.space.note(step))
+
+    def _graphs(self, built: Built) -> dict[str, Path]:
+        """The files of a variant that another one is made from."""
+        folder = self.space.artefact / place_of(built.planned)
+        return {part: folder / graph.file for part, graph in built.entry.graphs.items()}
 
     def _step(self, name: str, key: str, make: Callable[[Path], Any], *, at: str = "") -> Path:
         self.keys[name] = key
@@ -222,14 +221,22 @@ class _Export:
 
 
 def _steps(plan: Plan) -> list[str]:
-    built = [name for name in plan.names()]
+    planned = [each for variants in plan.variants.values() for each in variants]
     return [
         *(f"capture {part}" for part in plan.parts),
         "golden values",
         "assets",
-        *(f"build {name}" for name in built),
-        *(f"prove {name}" for name in built),
+        *(f"build {each.name}" for each in planned),
+        *(f"prove {each.name}" for each in planned if not each.waits),
     ]
+
+
+def _new(planned: Sequence[Planned], before: Iterable[Sequence[Planned]]) -> tuple[Planned, ...]:
+    """Those that no exporter before has planned: two may need the same variant, made once."""
+    known = {each.name: each for variants in before for each in variants}
+    for each in planned:
+        assert known.get(each.name, each) == each, f"two exporters plan {each.name} differently"
+    return tuple(each for each in planned if each.name not in known)
 
 
 def _built(planned: Planned, key: str, note: Mapping[str, Any]) -> Built:
@@ -265,7 +272,12 @@ def _check_default(order: Order, plan: Plan) -> None:
             f"--default {order.default!r} is not among the variants{nearest(order.default, names)}"
             f"; they are {', '.join(names)}"
         )
-    ours = [each.name for flag in RUN_HERE for each in plan.variants.get(flag, ())]
+    ours = [
+        each.name
+        for flag in (*RUN_HERE, *ENGINES)
+        for each in plan.variants.get(flag, ())
+        if not each.waits
+    ]
     if order.default is not None and order.default not in ours:
         raise UsageError(
             f"--default {order.default!r} is run by another program, so vlv cannot take it; "

@@ -11,14 +11,14 @@ parity, hashes, manifest and card are not an exporter's business.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from vlv_core.errors import UsageError, nearest
 from vlv_core.parts import ExportPart
 from vlv_core.registry import Plugins, require
-from vlv_core.specs import resolve
+from vlv_core.specs import ExporterSpec, resolve
 from vlv_export.golden import Golden
 from vlv_export.manifest import VariantEntry
 from vlv_export.parity.report import Report
@@ -46,6 +46,12 @@ class Request:
     """their names; the contracts come with the `Job`"""
     weights: Weights
     """of all parts together"""
+    head: Weights = Weights(0, 0)
+    """of the head alone, which some exporters make several times"""
+    prefix_length: int = 0
+    """tokens that the head starts from"""
+    max_length: int = 0
+    """the head's longest prefix + caption, tokens"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +63,13 @@ class Planned:
     dtype: str
     bytes: int
     """estimate of its size on disk"""
+    of: str = ""
+    """another variant that it is made from, planned before it; `Job.graphs` are then that one's"""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """what else decides how it is made, as JSON knows it"""
     waits: str = ""
-    """why it cannot be made on this machine; it is then `pending` in the manifest"""
+    """why it cannot be made on this machine; `build` then checks what can be checked here, and its
+    answer is `pending`"""
     not_run: str = ""
     """why it cannot be run on this machine; it is then made, and proved as far as graphs say"""
 
@@ -69,9 +80,11 @@ class Job:
 
     planned: Planned
     graphs: Mapping[str, Path]
-    """part -> its neutral graph; weights are in files beside it"""
+    """part -> its neutral graph, or that of the variant `planned.of`; weights are beside it"""
     parts: Mapping[str, ExportPart]
     """the contracts, without their modules"""
+    of: VariantEntry | None = None
+    """the variant `planned.of`"""
     assets: Path
     """folder of the artefact's small files: preprocess.json, generation.json, tokenizer.json"""
     folder: Path
@@ -96,7 +109,7 @@ class Exporter(Protocol):
     def build(self, job: Job) -> VariantEntry:
         """Write the variant; graphs' files in the answer are relative to `job.folder`.
 
-        Its `state`, `kv` and `parity` are filled in by the caller.
+        Its `kv`, `parity` and, unless it is `pending`, its `state` are filled in by the caller.
         """
         ...
 
@@ -117,12 +130,42 @@ class Prover(Protocol):
         ...
 
 
-def open_exporter(name: str, *, plugins: Plugins) -> Exporter:
-    """By its flag. Raises PluginError for an unknown one, MissingExtra if a library is absent."""
+def open_exporter(
+    name: str, *, plugins: Plugins, options: Mapping[str, str] | None = None
+) -> Exporter:
+    """By its flag; of the options it is given those that it has declared.
+
+    Raises PluginError for an unknown one, MissingExtra if a library is absent, UsageError for an
+    option's value that makes no sense.
+    """
     spec = plugins.get("exporter", name).spec
+    assert isinstance(spec, ExporterSpec)
     require(spec, f"exporter {name!r}")
-    exporter: Exporter = resolve(spec.run)()
+    own = {each.name for each in spec.options}
+    given = {key: value for key, value in (options or {}).items() if key in own}
+    exporter: Exporter = resolve(spec.run)(given) if spec.options else resolve(spec.run)()
     return exporter
+
+
+def open_exporters(
+    names: Sequence[str], *, plugins: Plugins, options: Mapping[str, str]
+) -> dict[str, Exporter]:
+    """Several, by their flags. Raises UsageError for an option that none of them takes."""
+    takers = {
+        option: [item.spec.name for item in plugins.all("exporter") if _takes(item.spec, option)]
+        for option in options
+    }
+    for option, known in takers.items():
+        if not set(known) & set(names):
+            raise UsageError(
+                f"--{option} says nothing to {' and '.join(f'--{name}' for name in names)}",
+                hint=f"it goes with {' or '.join(f'--{name}' for name in known)}",
+            )
+    return {name: open_exporter(name, plugins=plugins, options=options) for name in names}
+
+
+def _takes(spec: Any, option: str) -> bool:
+    return any(each.name == option for each in spec.options)
 
 
 def choose_dtypes(

@@ -197,20 +197,33 @@ def test_what_is_not_proved_is_rejected_with_its_report(order: Order, slow: Fake
     assert "failed" in (rejected / "README.md").read_text()
 
 
-def test_after_a_rejection_only_variants_are_made_again(order: Order, slow: FakeTorch) -> None:
-    with pytest.raises(NotProved, match="fake-bad"):
-        export(order, **dtypes("good", "bad"))
+def test_after_a_rejection_nothing_is_made_again(order: Order, slow: FakeTorch) -> None:
+    for _ in range(2):
+        with pytest.raises(NotProved, match="fake-bad"):
+            export(order, **dtypes("good", "bad"))
     export(order, **dtypes("good"))
     assert slow.captured == ["encoder", "head", "golden"]
-    assert EXPORTER.proved == ["good", "bad"], "a proof that passed is kept"
+    assert EXPORTER.built == ["good", "bad"]
+    assert EXPORTER.proved == ["good", "bad", "bad"], "a proof that passed is kept, no other"
     assert [path.name for path in (order.out / "variants").iterdir()] == ["fake-good"]
+    assert [path.name for path in order.out.parent.iterdir()] == ["OUT"]
 
 
-def test_a_variant_that_waits_is_listed_and_not_built(order: Order, slow: FakeTorch) -> None:
+def test_what_was_changed_after_a_rejection_is_made_again(order: Order, slow: FakeTorch) -> None:
+    with pytest.raises(NotProved, match="fake-bad"):
+        export(order, **dtypes("good", "bad"))
+    rejected = beside(order.out, "rejected") / "variants"
+    with (rejected / "fake-good" / "head.data").open("a") as stream:
+        stream.write("more")
+    export(order, **dtypes("good"))
+    assert EXPORTER.built == ["good", "bad", "good"]
+
+
+def test_a_variant_that_waits_is_listed_and_not_proved(order: Order, slow: FakeTorch) -> None:
     outcome = export(order, **dtypes("waits", "good"))
-    assert EXPORTER.built == ["good"]
     entry = outcome.manifest.variants["fake-waits"]
-    assert (entry.state, entry.graphs) == ("pending", {})
+    assert (entry.state, entry.graphs, entry.waits) == ("pending", {}, "waits for a target")
+    assert list(outcome.reports) == ["fake-good"]
     assert outcome.manifest.default == "fake-good", "the first that is proved"
 
 

@@ -1,4 +1,5 @@
-"""A flag for each registered exporter, found when the command line is read."""
+"""A flag for each registered exporter, and the options that exporters add, found when the command
+line is read."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -8,8 +9,9 @@ import click
 
 from vlv_core.console import Session
 from vlv_core.registry import Plugins, available
+from vlv_core.specs import ExporterOption
 
-_FLAGS, _CHOSEN = f"{__name__}.flags", f"{__name__}.chosen"
+_FLAGS, _CHOSEN, _GIVEN = (f"{__name__}.{what}" for what in ("flags", "chosen", "given"))
 
 
 class Unnamed(click.Context):
@@ -49,9 +51,14 @@ def chosen(ctx: click.Context) -> list[str]:
     return list(dict.fromkeys(ctx.meta.get(_CHOSEN, ())))
 
 
+def given(ctx: click.Context) -> dict[str, str]:
+    """The exporters' options that were given, by name without the dashes."""
+    return dict(ctx.meta.get(_GIVEN, {}))
+
+
 def _flags(plugins: Plugins) -> list[click.Parameter]:
     specs = {item.spec.name: item.spec for item in plugins.all("exporter")}
-    return [
+    flags: list[click.Parameter] = [
         click.Option(
             [f"--{name}", name.replace("-", "_")],
             is_flag=True,
@@ -61,6 +68,26 @@ def _flags(plugins: Plugins) -> list[click.Parameter]:
         )
         for name, spec in specs.items()
     ]
+    # By name: exporters that share an option share its meaning.
+    options = {each.name: each for spec in specs.values() for each in spec.options}
+    return [*flags, *map(_option, options.values())]
+
+
+def _option(option: ExporterOption) -> click.Parameter:
+    return click.Option(
+        [f"--{option.name}", option.name.replace("-", "_")],
+        metavar=option.metavar or None,
+        is_flag=not option.metavar,
+        expose_value=False,
+        callback=_remember,
+        help=option.help,
+    )
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value:
+        name = parameter.opts[0].removeprefix("--")
+        ctx.meta.setdefault(_GIVEN, {})[name] = "yes" if value is True else value
 
 
 def _choose(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:

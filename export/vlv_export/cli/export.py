@@ -10,7 +10,7 @@ import click
 
 from vlv_core.console import Session
 from vlv_core.errors import NotProved, UsageError
-from vlv_export.cli._flags import ExportCommand, chosen
+from vlv_export.cli._flags import ExportCommand, chosen, given
 
 if TYPE_CHECKING:
     from vlv_core.registry import Plugins
@@ -50,14 +50,14 @@ def command(
     MODEL is a bundled model's name, a model's folder, or with --random-weights a recipe's file.
     Stopped or killed, the same command goes on where it was.
     """
-    from vlv_export.exporters import choose_dtypes, open_exporter
+    from vlv_export.exporters import choose_dtypes, open_exporters
     from vlv_export.pipeline import Order
 
     plugins = ctx.find_object(Session).plugins()  # type: ignore[union-attr]
     flags = _flags(chosen(ctx), plugins)
     if out is None and not dry_run:
         raise click.UsageError("missing option -o OUT, the folder to make", ctx)
-    exporters = {flag: open_exporter(flag, plugins=plugins) for flag in flags}
+    exporters = open_exporters(flags, plugins=plugins, options=given(ctx))
     wanted = [] if dtype is None else [each.strip() for each in dtype.split(",") if each.strip()]
     order = Order(
         model=model,
