@@ -22,7 +22,7 @@ def lower(emit: Emitter, node: ir.Node) -> None:
 
 def rms_norm(emit: Emitter, node: ir.Node) -> list[ir.Value]:
     """x / sqrt(mean(x^2) + eps) * weight, in the order of nodes that onnxruntime fuses."""
-    x, weight = _inputs(node, 2)
+    x, weight = inputs(node, 2)
     emit.wide = True
     square = emit("Pow", x, emit.constant(2.0, np.float32))
     mean = emit("ReduceMean", square, emit.constant([-1]), keepdims=1)
@@ -34,7 +34,7 @@ def rms_norm(emit: Emitter, node: ir.Node) -> list[ir.Value]:
 
 def rotary(emit: Emitter, node: ir.Node) -> list[ir.Value]:
     """The first R of D numbers of x (B, H, L, D) turned, halves paired."""
-    x, position, *tables = _inputs(node, 4)
+    x, position, *tables = inputs(node, 4)
     half, rest = width(tables[0], 1), width(x, 3) - 2 * width(tables[0], 1)
     steps = positions(emit, position, emit.size(x, 2))
     cos, sin = (
@@ -52,7 +52,7 @@ def rotary(emit: Emitter, node: ir.Node) -> list[ir.Value]:
 
 def attention(emit: Emitter, node: ir.Node) -> list[ir.Value]:
     """softmax(scale q k^T + mask) v; key heads are shared by rows, not by copies."""
-    query, key, value, *masks = _inputs(node, 3)
+    query, key, value, *masks = inputs(node, 3)
     mask = masks[0] if masks else None
     shared = 1 if mask is None else width(query, 1) // width(key, 1)
     if shared > 1:
@@ -81,10 +81,8 @@ def cached_attention(emit: Emitter, node: ir.Node) -> list[ir.Value]:
     A row sees at least itself, so that no softmax is over nothing. What it does not see takes no
     part whatever (finite) numbers it holds.
     """
-    query, key, value, past_key, past_value, position = _inputs(node, 6)
-    groups = width(query, 1) // width(key, 1)
-    length = emit.size(query, 2)
-    steps = positions(emit, position, length)
+    query, key, value, past_key, past_value, position = inputs(node, 6)
+    steps = positions(emit, position, emit.size(query, 2))
     index = emit("Unsqueeze", steps, emit.constant([1, 3]))
     # Written out before the expansion: an index of the new rows alone, not of the whole cache.
     extent = emit("Concat", *(emit.size(key, axis) for axis in range(4)), axis=0)
@@ -93,21 +91,29 @@ def cached_attention(emit: Emitter, node: ir.Node) -> list[ir.Value]:
         emit("ScatterElements", past, index, new, axis=2, shape=past.shape)
         for past, new in ((past_key, key), (past_value, value))
     )
+    return [attend_to_cache(emit, node, keys, values), keys, values]
+
+
+def attend_to_cache(
+    emit: Emitter, node: ir.Node, keys: ir.Value, values: ir.Value, *, never: float = -np.inf
+) -> ir.Value:
+    """What a CachedAttention answers once its cache is written; `never` is an unseen score."""
+    query, position = node.inputs[0], node.inputs[5]
+    assert query is not None and position is not None
+    length = emit.size(query, 2)
     scores = _scores(emit, query, keys, number(node, "scale", 1.0))
     emit.wide = True
     softcap = number(node, "softcap", 0.0)
     if softcap:
         limit = emit.constant(softcap, np.float32)
         scores = emit("Mul", emit("Tanh", emit("Div", scores, limit)), limit)
-    seen = _seen(
-        emit,
-        _grouped(emit, steps, length, groups),
-        emit.size(past_key, 2),
-        window=int(number(node, "window", 0)),
-    )
-    weights = emit("Softmax", emit("Where", seen, scores, _never(emit), dtype=FLOAT), axis=-1)
+    groups = width(query, 1) // width(keys, 1)
+    own = _grouped(emit, positions(emit, position, length), length, groups)
+    visible = seen(emit, own, emit.size(keys, 2), window=int(number(node, "window", 0)))
+    hidden = emit.constant(never, np.float32)
+    weights = emit("Softmax", emit("Where", visible, scores, hidden, dtype=FLOAT), axis=-1)
     emit.wide = False
-    return [_mixed(emit, weights, values, query), keys, values]
+    return _mixed(emit, weights, values, query)
 
 
 def positions(emit: Emitter, position: ir.Value, length: ir.Value) -> ir.Value:
@@ -116,15 +122,15 @@ def positions(emit: Emitter, position: ir.Value, length: ir.Value) -> ir.Value:
     return emit("Add", start, emit.range(length), shape=[None, None])
 
 
-def _seen(emit: Emitter, own: ir.Value, capacity: ir.Value, *, window: int) -> ir.Value:
+def seen(emit: Emitter, own: ir.Value, capacity: ir.Value, *, window: int) -> ir.Value:
     """(B, 1, N, C): which slots each query at `own` (B, N) sees."""
     own = emit("Unsqueeze", own, emit.constant([1, 3]))
     slots = emit.range(capacity)
-    seen = emit("LessOrEqual", slots, own, dtype=BOOL)
+    visible = emit("LessOrEqual", slots, own, dtype=BOOL)
     if window:
         oldest = emit("Sub", own, emit.constant(window))
-        seen = emit("And", seen, emit("Greater", slots, oldest, dtype=BOOL), dtype=BOOL)
-    return seen
+        visible = emit("And", visible, emit("Greater", slots, oldest, dtype=BOOL), dtype=BOOL)
+    return visible
 
 
 def _scores(emit: Emitter, query: ir.Value, key: ir.Value, scale: float) -> ir.Value:
@@ -164,7 +170,7 @@ def _never(emit: Emitter) -> ir.Value:
     return emit.constant(-np.inf, np.float32)
 
 
-def _inputs(node: ir.Node, least: int) -> list[ir.Value]:
+def inputs(node: ir.Node, least: int) -> list[ir.Value]:
     """The node's inputs that are there."""
     given = [value for value in node.inputs if value is not None]
     assert len(given) >= least, f"{node.op_type} has {len(given)} inputs"

@@ -33,10 +33,13 @@ WIDE_OPS = {
         "ConstantOfShape",
         "Resize",
     ),
-    *("CumSum", "TopK", "LpNormalization"),
+    *("CumSum", "TopK", "LpNormalization", "Einsum"),
 }
 """and all whose names begin with Reduce"""
-LOW_OPS = {"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "Gather", "ScatterElements"}
+LOW_OPS = {
+    *("MatMul", "Gemm", "Conv", "ConvTranspose", "Gather", "ScatterElements"),
+    *("Attention", "TensorScatter"),
+}
 INDIFFERENT = {"Shape", "Size", "IsNaN", "IsInf"}
 """take any type and answer no float"""
 

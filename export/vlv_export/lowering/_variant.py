@@ -99,10 +99,12 @@ def lower_rest(graph: ir.Graph) -> None:
             lower(emit, node)
 
 
-def write_graph(model: ir.Model, part: str, folder: Path, store: WeightStore) -> GraphEntry:
+def write_graph(
+    model: ir.Model, part: str, folder: Path, store: WeightStore, *, ir_version: int = IR_VERSION
+) -> GraphEntry:
     """The part's files, and its entry."""
     store.write(model.graph, f"{part}.data")
-    model.ir_version = IR_VERSION
+    model.ir_version = ir_version
     ir.save(model, folder / f"{part}.onnx")
     caches = [value.name or "" for value in model.graph.inputs if _is_past(value)]
     return GraphEntry(
