@@ -1,0 +1,37 @@
+"""`vlv-bench` and its table of subcommands. Each module below holds one, as `command`."""
+
+import sys
+
+import click
+
+from vlv_core.console import Lazy, LazyGroup, run
+
+TABLE = {
+    "report": Lazy("vlv_benchmarks.cli.report", "Write the report of a run again."),
+    "compare": Lazy("vlv_benchmarks.cli.compare", "Say what became faster or slower."),
+    "verify": Lazy("vlv_benchmarks.cli.verify", "Compute every figure again from raw samples."),
+}
+
+HELP = """\
+Measure what vlv exports against what you would use instead, and say what bounds it.
+
+Exit codes: 0 done; 1 a failure of vlv; 2 wrong usage or input; 3 inconclusive; 5 measured, but not
+proved: a figure does not follow from the samples, or a row became slower.
+"""
+
+EXAMPLES = """\
+\b
+Examples:
+  vlv-bench report OUT
+  vlv-bench compare BEFORE AFTER
+  vlv-bench verify OUT
+"""
+
+app: click.Group = click.version_option(package_name="vlv", message="%(prog)s %(version)s")(
+    LazyGroup(name="vlv-bench", help=HELP, epilog=EXAMPLES, table=TABLE)
+)
+
+
+def main() -> None:
+    """Entry point of the command `vlv-bench`."""
+    sys.exit(run(app, name="vlv-bench"))
