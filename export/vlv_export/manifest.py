@@ -58,9 +58,6 @@ class GraphEntry:
     """input -> the output that is the same buffer, updated in place"""
     shared_cache: bool = False
     """whether cache inputs and outputs are meant to be bound to one buffer"""
-    one_row: bool = False
-    """whether numbers are rounded by the range of all rows given: rows are then run one at a time,
-    so that what a row becomes does not depend on its neighbours"""
     joined: bool = False
     """whether a head takes prefix (batch, length, D) and tokens (batch, length) equally long: a
     token of -1 takes its row of the prefix, any other its embedding"""

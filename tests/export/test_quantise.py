@@ -14,11 +14,12 @@ from vlv_core.parts import ExportPart
 from vlv_export.lowering._blocks import Blocks, quantise_blocks, quantise_tables
 from vlv_export.lowering._cleanup import clean
 from vlv_export.lowering._integers import quantise_integers
-from vlv_export.lowering._quantise import HEADS
+from vlv_export.lowering._quantise import HEAD
 from vlv_export.lowering._variant import build_variant
 from vlv_export.manifest import GraphEntry
 
 Tiny = tuple[dict[str, ExportPart], dict[str, Path]]
+Inputs = dict[str, NDArray[Any]]
 Built = dict[str, tuple[Path, dict[str, GraphEntry]]]
 
 
@@ -62,12 +63,21 @@ def test_blocks(sizes: tuple[int, int], bits: int, least: float, gemm: bool) -> 
     assert cosine(run(model, inputs)["y"], run(plain, inputs)["y"]) >= least
 
 
-@pytest.mark.parametrize("dtype", list(HEADS))
-def test_a_row_of_a_head_s_product_does_not_depend_on_the_number_of_rows(dtype: str) -> None:
-    model = product(normal(576, 96, seed=1))
-    quantise_blocks(model.graph, HEADS[dtype])
+def quantised(model: ir.Model, dtype: str) -> ir.Model:
+    """As a head's products are."""
+    if dtype == "int4":
+        quantise_blocks(model.graph, HEAD)
+    else:
+        quantise_integers(model.graph)
     clean(model)
-    x = normal(32, 1, 576, seed=2)
+    return model
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_a_row_of_a_product_does_not_depend_on_the_number_of_rows(dtype: str) -> None:
+    """Nor on how large the numbers of the others are."""
+    model = quantised(product(normal(576, 96, seed=1)), dtype)
+    x = normal(32, 1, 576, seed=2) * np.logspace(-3, 3, 32, dtype=np.float32).reshape(32, 1, 1)
     together = run(model, {"x": x})["y"]
     for rows in (1, 2, 3, 8, 17):
         assert np.array_equal(run(model, {"x": x[:rows]})["y"], together[:rows])
@@ -85,6 +95,10 @@ def test_asymmetric_blocks_follow_weights_of_one_sign() -> None:
     assert errors[1] < 0.6 * errors[0]
 
 
+ROUNDING = ["Abs", "ReduceMax", "Div", "QuantizeLinear"]
+"""of activations, each row by its largest number"""
+
+
 @pytest.mark.parametrize("form", ["matmul", "gemm", "bias"])
 def test_integers(form: str) -> None:
     weight, gemm = normal(96, 64, seed=1), form == "gemm"
@@ -93,7 +107,7 @@ def test_integers(form: str) -> None:
         add_bias(each, normal(64, seed=4))
     quantise_integers(model.graph)
     clean(model)
-    assert kinds(model) == ["DynamicQuantizeLinear", "MatMulIntegerToFloat"]
+    assert kinds(model) == [*ROUNDING, "MatMulIntegerToFloat", "Mul"] + ["Add"] * (form != "matmul")
     inputs = {"x": normal(5, 96, seed=2) if gemm else normal(2, 3, 96, seed=2)}
     assert cosine(run(model, inputs)["y"], run(plain, inputs)["y"]) >= 0.9995
 
@@ -105,7 +119,7 @@ def add_bias(model: ir.Model, bias: NDArray[np.float32]) -> None:
     graph.register_initializer(made)
     out.name = "product"
     total = value(
-        "y", tuple(str(size) if not isinstance(size, int) else size for size in out.shape)
+        "y", tuple(str(size) if not isinstance(size, int) else size for size in out.shape or ())
     )
     graph.append(ir.node("Add", [out, made], outputs=[total]))
     graph.outputs[0] = total
@@ -126,15 +140,34 @@ def test_products_in_a_row_follow_each_other() -> None:
     assert cosine(run(model, {"x": given})["z"], given @ first @ second) >= 0.999
 
 
+def test_each_row_is_rounded_by_its_own_size() -> None:
+    """A faint row beside a bright one keeps its digits."""
+    weight, x = normal(96, 64, seed=1), normal(5, 96, seed=2)
+    x *= np.array([1e-30, 1e-6, 1.0, 1e6, 1e30], np.float32)[:, None]
+    wanted = x.astype(np.float64) @ weight
+    found = run(quantised(product_of_rows(weight), "int8"), {"x": x})["y"]
+    for one, other in zip(found, wanted, strict=True):
+        assert cosine(one, other) >= 0.9995
+
+
+def product_of_rows(weight: NDArray[np.float32]) -> ir.Model:
+    """x (b, K) -> y (b, N)."""
+    x, y = value("x", ("b", weight.shape[0])), value("y", ("b", weight.shape[1]))
+    return graph_of([x], [ir.node("MatMul", [x, constant("w", weight)], outputs=[y])], [y])
+
+
 def test_zeros_stay_zeros() -> None:
-    """Columns and activations without range."""
+    """Columns and activations without range, beside rows that have one."""
     weight = normal(64, 32, seed=1)
     weight[:, 3] = 0.0
     model = product(weight)
     quantise_integers(model.graph)
     clean(model)
-    assert not run(model, {"x": np.zeros((1, 2, 64), np.float32)})["y"].any()
-    assert not run(model, {"x": normal(1, 2, 64, seed=2)})["y"][..., 3].any()
+    x = normal(1, 3, 64, seed=2)
+    x[0, 1] = 0.0
+    found = run(model, {"x": x})["y"]
+    assert not found[..., 3].any() and not found[0, 1].any()
+    assert found[0, 0, :3].all() and found[0, 2, :3].all()
 
 
 def test_products_of_one_x_round_it_once() -> None:
@@ -146,33 +179,49 @@ def test_products_of_one_x_round_it_once() -> None:
     model = graph_of([x], nodes, [a, b])
     quantise_integers(model.graph)
     clean(model)
-    assert kinds(model).count("DynamicQuantizeLinear") == 1
+    assert [kinds(model).count(kind) for kind in ROUNDING] == [1, 1, 1, 1]
     assert kinds(model).count("MatMulIntegerToFloat") == 2
 
 
-def test_a_tied_table_is_one_tensor_of_bytes() -> None:
-    """Gathered rows are those that the product uses."""
-    table = constant("table", normal(1024, 64, seed=1))
-    ids, x = value("ids", ("b",), "int64"), value("x", ("b", 64))
-    rows, logits = value("rows", ("b", 64)), value("logits", ("b", 1024))
+def tied() -> tuple[ir.Model, NDArray[np.float32]]:
+    """Rows of a table (1024, 64) by ids (b, l), and products with all of them; the table."""
+    numbers = normal(1024, 64, seed=1) * np.linspace(0.1, 2, 1024, dtype=np.float32)[:, None]
+    table = constant("table", numbers)
+    ids, x = value("ids", ("b", "l"), "int64"), value("x", ("b", 64))
+    rows, logits = value("rows", ("b", "l", 64)), value("logits", ("b", 1024))
     nodes = [
         ir.node("Gather", [table, ids], outputs=[rows]),
         ir.node("Gemm", [x, table], {"transB": 1}, outputs=[logits]),
     ]
-    model = graph_of([ids, x], nodes, [rows, logits])
-    quantise_blocks(model.graph, Blocks(bits=8))
-    clean(model)
-    assert sorted(kinds(model)) == ["GatherBlockQuantized", "MatMulNBits"]
-    wanted = normal(1024, 64, seed=1)
-    found = run(model, {"ids": np.array([3, 1000]), "x": np.eye(2, 64, dtype=np.float32)})
-    assert cosine(found["rows"], wanted[[3, 1000]]) > 0.9999
-    assert cosine(found["logits"], wanted[:, :2].T) > 0.9999
-    data = {
-        name: each.const_value.numpy().tobytes()
-        for name, each in model.graph.initializers.items()
-        if each.const_value is not None and "packed" in name
+    return graph_of([ids, x], nodes, [rows, logits]), numbers
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind", "least"),
+    [("int8", "MatMulIntegerToFloat", 0.9998), ("int4", "GatherBlockQuantized", 0.99)],
+)
+def test_a_tied_table_is_one_tensor_of_bytes(dtype: str, kind: str, least: float) -> None:
+    """Gathered rows are those that the product uses."""
+    model, table = tied()
+    assert kind in kinds(quantised(model, dtype))
+    inputs: Inputs = {"ids": np.array([[3, 1000, 0]]), "x": np.eye(2, 64, dtype=np.float32)}
+    found = run(model, inputs)
+    for row, wanted in zip(found["rows"][0], table[[3, 1000, 0]], strict=True):
+        assert cosine(row, wanted) > least
+    assert cosine(found["logits"], table[:, :2].T) > least
+    held = {
+        each.const_value.numpy().tobytes()
+        for each in model.graph.initializers.values()
+        if each.const_value is not None and each.const_value.size > 1024 * 8
     }
-    assert len(data) == 2 and len(set(data.values())) == 1
+    assert len(held) == 1
+
+
+def test_no_tokens_gather_no_rows() -> None:
+    """A prefill has none."""
+    model, _ = tied()
+    inputs: Inputs = {"ids": np.zeros((2, 0), np.int64), "x": np.eye(2, 64, dtype=np.float32)}
+    assert run(quantised(model, "int8"), inputs)["rows"].shape == (2, 0, 64)
 
 
 def test_small_tables_stay_floats() -> None:

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from vlv_core.errors import MissingExtra, ModelError
@@ -89,17 +88,7 @@ class Sessions:
         given = {
             each.name: _onnxruntime.aligned(inputs[each.name], each.dtype) for each in entry.inputs
         }
-        rows = len(next(iter(given.values())))
-        if not entry.one_row or rows == 1:
-            return dict(zip(wanted, _onnxruntime.run(session, given, wanted), strict=True))
-        runs = [
-            _onnxruntime.run(session, {name: each[[row]] for name, each in given.items()}, wanted)
-            for row in range(rows)
-        ]
-        return {
-            name: np.concatenate(found)
-            for name, found in zip(wanted, zip(*runs, strict=True), strict=True)
-        }
+        return dict(zip(wanted, _onnxruntime.run(session, given, wanted), strict=True))
 
     def bind(
         self,
