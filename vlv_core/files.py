@@ -8,7 +8,7 @@ from typing import IO
 from vlv_core.errors import ModelError
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write to a temporary name beside `path`, flush to disk, rename."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as stream:

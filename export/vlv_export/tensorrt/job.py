@@ -11,11 +11,13 @@ from vlv_export.manifest import TensorEntry
 
 LibraryName = Literal["rtx", "trt"]
 Dtype = Literal["fp32", "fp16", "bf16"]
-Hardware = Literal["same", "same-major", "ampere+"]
+Hardware = Literal["same", "same-sm", "ampere+"]
+"""GPUs that an engine runs on: the kind it was built on; all of its compute capability; all from
+Ampere on. The wider, the slower it may be."""
 Range = tuple[int, int, int]
 """shortest, typical and longest length of an axis"""
 Profile = dict[str, Range]
-"""axis -> its lengths; for an integer input that sizes an output, such as `k`: name -> its values"""
+"""axis -> its lengths; an integer input that sizes an output, such as `k` -> its values"""
 
 LAYERS = "layers.json"
 
@@ -25,7 +27,7 @@ class BuildJob:
     """Engines to build, one for each graph."""
 
     library: LibraryName
-    """rtx: tensorrt-rtx, which needs no GPU; trt: tensorrt, which builds for the GPU that it finds"""
+    """rtx: tensorrt-rtx, which needs no GPU; trt: tensorrt, which builds for the GPU it finds"""
     graphs: Mapping[str, Path]
     """part -> its opset-24 graph, with its weights' files beside it"""
     out: Path
@@ -34,10 +36,12 @@ class BuildJob:
     """that of the graphs' matrix products, which the engines must keep"""
     profiles: Mapping[str, tuple[Profile, ...]]
     """part -> optimisation profiles; each covers every dynamic axis of the part"""
+    aliases: Mapping[str, Mapping[str, str]]
+    """part -> cache input -> the output that must be the same buffer, updated in place"""
     sm: tuple[int, ...] = ()
     """compute capabilities, such as 89 for 8.9; trt: none, or that of the GPU"""
     hardware: Hardware = "same"
-    """trt: GPUs that the engine runs on besides its own kind"""
+    """trt: see `Hardware`"""
     version_compatible: bool = False
     """trt: whether later versions of the library run the engine"""
     workspace_bytes: int | None = None
@@ -117,6 +121,7 @@ class _Plain:
     library: LibraryName
     dtype: Dtype
     profiles: dict[str, tuple[Profile, ...]]
+    aliases: dict[str, dict[str, str]]
     sm: tuple[int, ...] = ()
     hardware: Hardware = "same"
     version_compatible: bool = False
