@@ -24,16 +24,21 @@ from vlv_core.errors import UsageError
 from vlv_core.files import lock, write_atomically
 from vlv_export.manifest import MANIFEST
 
+WITHIN = ".build"
+"""hidden: no part of the artefact"""
+
 
 @dataclass(frozen=True)
 class Workspace:
-    """One export's; made by `open_workspace`."""
+    """One export's, made by `open_workspace`; or of work on an artefact, by `work_within`."""
 
     out: Path
+    place: Path | None = None
+    """None: OUT.partial"""
 
     @property
     def folder(self) -> Path:
-        return beside(self.out, "partial")
+        return self.place or beside(self.out, "partial")
 
     @property
     def artefact(self) -> Path:
@@ -119,11 +124,19 @@ class Workspace:
 
     def reject(self) -> Path:
         """The artefact is not proved: it becomes OUT.rejected, whose path is returned. OUT, if
-        there is one, and the steps that were done outside of the artefact stay."""
+        there is one, and the steps that were done outside of the artefact stay; the next export
+        of OUT takes back the others."""
         rejected = beside(self.out, "rejected")
         shutil.rmtree(rejected, ignore_errors=True)
         self.artefact.replace(rejected)
         return rejected
+
+    def take_back(self) -> None:
+        """Go on with what was rejected, if anything was: only its proof failed, so that steps done
+        in it need not be done again. OUT.rejected is then gone."""
+        rejected = beside(self.out, "rejected")
+        if (rejected / MANIFEST).is_file() and not self.artefact.exists():
+            rejected.replace(self.artefact)
 
     def require_space(self, needed: int) -> None:
         """Raise UsageError unless the disk has room for so many bytes, those of finished steps
@@ -146,7 +159,25 @@ def open_workspace(out: Path, *, force: bool = False) -> Iterator[Workspace]:
     """
     recover(out)
     check_free(out, force=force)
-    workspace = Workspace(out)
+    with _held(Workspace(out)) as workspace:
+        yield workspace
+
+
+@contextmanager
+def work_within(out: Path) -> Iterator[Workspace]:
+    """The workspace of what is added to OUT, in OUT itself, which may be a volume of its own. What
+    is done there is kept if the work is stopped.
+
+    Raises UsageError if OUT cannot be written, or if someone else adds to it.
+    """
+    with _held(Workspace(out, out / WITHIN)) as workspace:
+        yield workspace
+
+
+@contextmanager
+def _held(workspace: Workspace) -> Iterator[Workspace]:
+    """Locked, for this process alone."""
+    out = workspace.out
     try:
         workspace.folder.mkdir(parents=True, exist_ok=True)
         stream = (workspace.folder / "lock").open("a+b")
@@ -157,6 +188,7 @@ def open_workspace(out: Path, *, force: bool = False) -> Iterator[Workspace]:
             raise UsageError(
                 f"another export is writing {out}", hint="wait for it, or choose another -o"
             )
+        workspace.take_back()
         yield workspace
 
 

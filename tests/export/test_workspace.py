@@ -151,6 +151,32 @@ def test_a_rejected_artefact_replaces_the_last_and_leaves_out_alone(space: Works
     assert not space.done("build v", "key", at="v")
 
 
+def test_what_was_rejected_is_taken_back(tmp_path: Path) -> None:
+    out, maker = tmp_path / "OUT", Maker()
+    with open_workspace(out) as space:
+        space.step("build v", "key", maker, at="v")
+        (space.artefact / MANIFEST).write_text("rejected")
+        rejected = space.reject()
+    with open_workspace(out) as space:
+        assert not rejected.exists()
+        assert space.step("build v", "key", Maker(), at="v").is_dir()
+        assert space.done("build v", "key", at="v") and not space.done("build v", "new", at="v")
+
+
+@pytest.mark.parametrize("case", ["no artefact", "work goes on"])
+def test_what_stands_in_the_way_of_taking_back(tmp_path: Path, case: str) -> None:
+    space, rejected = Workspace(tmp_path / "OUT"), tmp_path / "OUT.rejected"
+    if case == "work goes on":
+        space.artefact.mkdir(parents=True)
+        artefact(rejected, "rejected")
+    else:
+        space.folder.mkdir()
+        rejected.mkdir()
+    space.take_back()
+    assert rejected.is_dir()
+    assert space.artefact.exists() == (case == "work goes on")
+
+
 def test_an_artefact_is_not_replaced_unasked(tmp_path: Path) -> None:
     out = artefact(tmp_path / "OUT", "old")
     with pytest.raises(UsageError, match="OUT exists") as caught, open_workspace(out):
