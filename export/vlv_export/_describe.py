@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from vlv_export._source import Source
 
 PACKAGES = ("vlv", "numpy", "torch", "transformers", "onnx", "onnxscript", "onnxruntime")
+WITHOUT_RUNNING = ("L0", "L5")
+"""levels that may pass although no graph was run"""
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1}
 """of an element of the cache"""
 
@@ -58,7 +60,10 @@ def describe(
     default: str | None,
 ) -> Manifest:
     """The manifest of what was built, none of it proved yet."""
-    variants = {name: _placed(each, capacity) for name, each in built.items()}
+    variants = {
+        name: placed(each.entry, place_of(each.planned), capacity=capacity)
+        for name, each in built.items()
+    }
     return Manifest(
         schema=SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -123,22 +128,25 @@ def _rank(entry: VariantEntry) -> int | None:
 
 def state_of(report: Report, *, not_run: str = "") -> State:
     """A variant's state; `not_run`: why it cannot be run here, whatever else was checked."""
-    return "proved" if report.verdict == "passed" and not not_run else "built"
+    ran = any(
+        level.state == "passed" and level.level not in WITHOUT_RUNNING for level in report.levels
+    )
+    return "proved" if report.verdict == "passed" and ran and not not_run else "built"
 
 
-def _placed(built: Built, capacity: int) -> VariantEntry:
-    """The entry with paths as the artefact has them, and its cache described."""
-    place = place_of(built.planned)
+def placed(entry: VariantEntry, place: str, *, capacity: int = 0) -> VariantEntry:
+    """The entry with its files in the artefact's folder `place`, and its cache described: of
+    `capacity`, unless the entry says it itself."""
     graphs = {
         part: replace(
             graph,
             file=_beneath(place, graph.file),
             data=tuple(_beneath(place, name) for name in graph.data),
         )
-        for part, graph in built.entry.graphs.items()
+        for part, graph in entry.graphs.items()
     }
-    kv = built.entry.kv or _cache(graphs.get("head"), capacity)
-    return replace(built.entry, graphs=graphs, kv=kv)
+    kv = entry.kv or _cache(graphs.get("head"), capacity)
+    return replace(entry, graphs=graphs, kv=kv)
 
 
 def _cache(head: GraphEntry | None, capacity: int) -> dict[str, int | str]:

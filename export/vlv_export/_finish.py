@@ -56,7 +56,7 @@ def finish(
             key = key_of(small=list(small), built=each.key)
             reports[name] = _prove(space, name, key=key, order=order, watcher=watcher)
     manifest = judged(manifest, built, reports, default=order.default)
-    _write_descriptions(space.artefact, manifest, reports)
+    write_descriptions(space.artefact, manifest, reports)
     return _settle(space, manifest, reports)
 
 
@@ -84,7 +84,7 @@ def _prove(space: Workspace, name: str, *, key: str, order: Order, watcher: Watc
     return report
 
 
-def _write_descriptions(folder: Path, manifest: Manifest, reports: Mapping[str, Report]) -> None:
+def write_descriptions(folder: Path, manifest: Manifest, reports: Mapping[str, Report]) -> None:
     """Reports and card, and the manifest last."""
     (folder / REPORTS).mkdir(exist_ok=True)
     write_json(reports, folder / REPORTS / "parity.json")

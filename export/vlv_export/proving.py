@@ -1,4 +1,5 @@
-"""Who proves a variant: our own runtime those that it runs, else the exporter that made it."""
+"""Who proves a variant: our own runtime those that it runs, engines by what is known of them, else
+the exporter that made it."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,9 +7,10 @@ from pathlib import Path
 from vlv_core.registry import Plugins
 from vlv_export.exporters import Prover, open_exporter
 from vlv_export.golden import GOLDEN, read_golden
-from vlv_export.manifest import RUN_HERE, read_manifest
+from vlv_export.manifest import ENGINES, RUN_HERE, read_manifest
 from vlv_export.parity import check
 from vlv_export.parity.report import Level, Report
+from vlv_export.tensorrt.proof import prove_engine
 
 
 def prove(
@@ -26,6 +28,8 @@ def prove(
     """
     manifest = read_manifest(folder)
     entry = manifest.variant(variant)
+    if entry.exporter in ENGINES:
+        return prove_engine(folder, variant, levels, plugins=plugins, threads=threads, tell=tell)
     if entry.exporter in RUN_HERE:
         return check(folder, variant, levels, plugins=plugins, threads=threads, progress=tell)
     exporter = open_exporter(entry.exporter, plugins=plugins)
