@@ -1,22 +1,26 @@
 """How fast does a SmolLM2-135M head decode here, beside its peers on the same weights?
 
     python benchmarks/decode_peers.py
-    python benchmarks/decode_peers.py --batch 1 --turns 9 --dtype int4 --dtype int8
+    python benchmarks/decode_peers.py --batch 1 --turns 9 --dtype int4
+    python benchmarks/decode_peers.py --profile
 
-Ours is the head's graph of `vlv-export --dtype int4` in the runtime's own loop; the peers are
-llama.cpp (the GGUF file that the weights come from), ONNX Runtime GenAI (int4 by its own builder)
-and transformers' `generate` (fp32). Each reads a prefix of 77 and makes 128 tokens, greedily and
-past any end of text, in turns, so that a busy machine slows all alike; a ratio is of one turn. The
-first turn is not counted. A peer that is not installed is left out, and said to be.
+Ours are the head's graphs of `vlv-export --dtype int4,int8` in the runtime's own loop; the peers
+are llama.cpp (the GGUF file that the weights come from), ONNX Runtime GenAI (int4 by its own
+builder) and transformers' `generate` (fp32). Each reads a prefix of 77 and makes 128 tokens,
+greedily and past any end of text, in turns, so that a busy machine slows all alike; a ratio is of
+one turn. The first turn is not counted. A peer that is not installed is left out, and said to be.
+`--profile` adds where a step of ours spends its time, halfway through the text.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -45,6 +49,10 @@ the lamps along the quay, a bicycle leans against a wall, and the sky is pale or
 """
 PAUSE_S = 0.3
 """between turns, so that the last one's threads have stopped waiting for more"""
+PROFILED = 20
+"""steps"""
+CAPACITY = 256
+"""of a profiled step's cache"""
 Ids = NDArray[np.int64]
 Decode = Callable[[Ids, int], None]
 """(prompt (B, 77), new tokens): decodes that many for each row"""
@@ -52,12 +60,19 @@ Decode = Callable[[Ids, int], None]
 
 @click.command(help=__doc__.splitlines()[0])
 @click.option("--batch", "batches", type=int, multiple=True, default=(1, 8, 32), show_default=True)
-@click.option("--dtype", "dtypes", multiple=True, default=("int4",), show_default=True)
+@click.option("--dtype", "dtypes", multiple=True, default=("int4", "int8"), show_default=True)
 @click.option("--tokens", default=128, show_default=True, help="New tokens of each row.")
 @click.option("--turns", default=5, show_default=True)
 @click.option("--threads", default=2, show_default=True)
+@click.option("--profile", is_flag=True, help="Time each kind of node in a step of ours.")
 def main(
-    *, batches: tuple[int, ...], dtypes: tuple[str, ...], tokens: int, turns: int, threads: int
+    *,
+    batches: tuple[int, ...],
+    dtypes: tuple[str, ...],
+    tokens: int,
+    turns: int,
+    threads: int,
+    profile: bool,
 ) -> None:
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,6 +82,17 @@ def main(
             click.echo(f"\nbatch {batch}, prefix {PREFIX}, {tokens} new tokens, {turns} turns\n")
             report(
                 race(contestants, prompts(part, batch), tokens=tokens, turns=turns), batch, tokens
+            )
+        if profile:
+            paths = {dtype: Path(folder) / dtype / "head.onnx" for dtype in dtypes}
+            report_nodes(
+                {
+                    f"vlv {dtype}, batch {batch}": node_times(
+                        path, batch=batch, position=PREFIX + tokens // 2, threads=threads
+                    )
+                    for dtype, path in paths.items()
+                    for batch in batches
+                }
             )
 
 
@@ -205,17 +231,65 @@ def race(
 
 
 def report(seconds: dict[str, list[float]], batch: int, tokens: int) -> None:
-    """Print a Markdown table; the ratio is how much faster the first is than this one."""
-    first = next(iter(seconds.values()))
-    click.echo(
-        "| | tokens/s, median | ours is faster by, median (lowest, highest) |\n|---|---|---|"
-    )
+    """Print a Markdown table; ratios say how much faster each of ours is: median (least, most)."""
+    ours = [name for name in seconds if name.startswith("vlv ")]
+    click.echo(f"| | tokens/s, median |{''.join(f' {name} is faster by |' for name in ours)}")
+    click.echo(f"|---|---|{'---|' * len(ours)}")
     for name, times in seconds.items():
-        ratios = [other / own for own, other in zip(first, times, strict=True)]
-        rate = batch * tokens / median(times)
-        click.echo(
-            f"| {name} | {rate:.0f} | {median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f}) |"
-        )
+        cells = [name, f"{batch * tokens / median(times):.0f}"]
+        for one in ours:
+            ratios = [theirs / own for own, theirs in zip(seconds[one], times, strict=True)]
+            cells.append(f"{median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})")
+        click.echo(f"| {' | '.join(cells)} |")
+
+
+def node_times(path: Path, *, batch: int, position: int, threads: int) -> dict[str, float]:
+    """Kind of node -> its milliseconds of one step, by onnxruntime's own clock."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_profiling = True
+    options.profile_file_prefix = str(path.with_suffix(""))
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    binding, held = session.io_binding(), []
+    for each in session.get_inputs():
+        held.append(ort.OrtValue.ortvalue_from_numpy(_step_input(each, batch, position)))
+        binding.bind_ortvalue_input(each.name, held[-1])
+        if each.name.startswith("past."):
+            binding.bind_ortvalue_output(each.name.replace("past.", "present."), held[-1])
+    for name in ("top_log_probs", "top_ids"):
+        binding.bind_output(name)
+    for _ in range(PROFILED + 1):
+        session.run_with_iobinding(binding)
+    events = json.loads(Path(session.end_profiling()).read_text())
+    runs = [event["ts"] for event in events if event["name"] == "model_run"]
+    milliseconds = Counter[str]()
+    for event in events:
+        # The first run allocates memory.
+        if event["name"].endswith("_kernel_time") and event["ts"] >= runs[1]:
+            milliseconds[event["args"]["op_name"]] += event["dur"] / 1e3 / PROFILED
+    return dict(milliseconds.most_common())
+
+
+def report_nodes(found: dict[str, dict[str, float]]) -> None:
+    """Print a Markdown table; kinds below a hundredth of every step are the rest."""
+    wholes = {name: sum(times.values()) for name, times in found.items()}
+    kinds = dict.fromkeys(
+        kind
+        for name, times in found.items()
+        for kind, spent in times.items()
+        if spent >= wholes[name] / 100
+    )
+    click.echo(f"\n| of a step | {' | '.join(found)} |\n|---|{'---|' * len(found)}")
+    shares = {
+        kind: [times.get(kind, 0.0) / wholes[name] for name, times in found.items()]
+        for kind in kinds
+    }
+    shares["the rest"] = [1 - sum(column) for column in zip(*shares.values(), strict=True)]
+    for kind, row in shares.items():
+        click.echo(f"| {kind} | {' | '.join(f'{share:.0%}' for share in row)} |")
+    click.echo(f"| ms | {' | '.join(f'{whole:.1f}' for whole in wholes.values())} |")
 
 
 def head() -> CausalLm:
@@ -245,8 +319,16 @@ def _ours_maker(part: CausalLm, folder: Path, dtype: str, threads: int) -> Calla
     return lambda: ours(part, folder, dtype=dtype, threads=threads)
 
 
-def _plain(graphs: Any) -> dict[str, Any]:
-    return {name: asdict(entry) for name, entry in graphs.items()}
+def _step_input(spec: Any, batch: int, position: int) -> NDArray[Any]:
+    """What the graph's input is in a step at that position; the cache holds zeros."""
+    if spec.name.startswith("past."):
+        return np.zeros((batch, spec.shape[1], CAPACITY, spec.shape[3]), np.float32)
+    return {
+        "prefix": lambda: np.zeros((batch, 0, spec.shape[2]), np.float32),
+        "tokens": lambda: np.full((batch, 1), 11, np.int64),
+        "position": lambda: np.full(batch, position, np.int64),
+        "k": lambda: np.ones(1, np.int64),
+    }[spec.name]()
 
 
 def _folder(source: Source) -> Path:

@@ -1,8 +1,9 @@
 """Which weights a quantised variant holds in how many bits, and how they are multiplied.
 
-A product in 8 bits is one of whole rows and columns of integers, which is quickest for all that
-has many rows: pictures, prefixes, batches. The head of int4 makes one token at a time, so that
-reading its weights bounds it: blocks of 4 bits. Convolutions stay as they are.
+The head makes a token at a time, so that reading its weights bounds it; and a language model has
+channels of activations so large that rounding whole rows by them changes its words. So it has
+blocks, of 4 or 8 bits. The other parts have 8 bits in both variants, whole rows and columns, which
+multiply quickest. Convolutions stay as they are.
 """
 
 import onnx_ir as ir
@@ -10,17 +11,15 @@ import onnx_ir as ir
 from vlv_export.lowering._blocks import Blocks, quantise_blocks, quantise_tables
 from vlv_export.lowering._integers import quantise_integers
 
-QUANTISED = ("int8", "int4")
-HEAD = Blocks(bits=4, symmetric=False)
-"""of int4"""
+HEADS = {"int8": Blocks(bits=8), "int4": Blocks(bits=4, symmetric=False)}
 TABLES = Blocks(bits=8)
-"""gathered, and not multiplied by"""
+"""of the other parts"""
 
 
 def quantise(graph: ir.Graph, part: str, dtype: str) -> None:
     """Quantise a fused graph for a variant."""
-    if part == "head" and dtype == "int4":
-        quantise_blocks(graph, HEAD)
+    if part == "head":
+        quantise_blocks(graph, HEADS[dtype])
     else:
         quantise_integers(graph)
         quantise_tables(graph, TABLES, {})

@@ -15,7 +15,7 @@ from vlv_export.lowering._packing import fuse_silu, pack_attention, split_projec
 from vlv_export.lowering._portable import lower
 from vlv_export.lowering._precision import LOW, lower_precision
 from vlv_export.lowering._proof import proved_precision
-from vlv_export.lowering._quantise import QUANTISED, quantise
+from vlv_export.lowering._quantise import HEADS, quantise
 from vlv_export.lowering._store import WeightStore, data_files
 from vlv_export.lowering._tail import add_tail
 from vlv_export.lowering._views import cancel_views
@@ -57,13 +57,13 @@ def _convert(model: ir.Model, part: str, dtype: str) -> None:
     graph = model.graph
     fold_transposes(graph)
     tie_tables(graph)
-    if dtype in QUANTISED:
+    if dtype in HEADS:
         fuse(graph, join=part == "head")
     lower_rest(graph)
     if part == "head":
         add_tail(graph)
     clean(model)
-    if dtype in QUANTISED:
+    if dtype in HEADS:
         quantise(graph, part, dtype)
         clean(model)
     elif dtype in LOW:
