@@ -30,14 +30,17 @@ from vlv_export.pipeline import Outcome, Watcher
 from vlv_export.preflight import check_file
 from vlv_export.proving import prove
 from vlv_export.publishing import files_used, free_place, publish, remove_unlisted, with_variant
-from vlv_export.tensorrt.engines import Target, compile_engines, profiles_of, target_like
+from vlv_export.tensorrt.engines import (
+    CODE_BYTES,
+    Target,
+    compile_engines,
+    profiles_of,
+    target_like,
+)
 from vlv_export.tensorrt.libraries import library
 from vlv_export.tensorrt.proof import not_run_here
 from vlv_export.tensorrt.settings import named
 from vlv_export.workspace import Workspace, work_within
-
-CODE_BYTES = 4_000_000
-"""of an engine without its weights"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from vlv_export.manifest import Manifest, VariantEntry
+from vlv_export.engine_facts import compiled_from, compiler, memory, profiles, ran, targets
+from vlv_export.manifest import ENGINES, Manifest, VariantEntry
 from vlv_export.parity.report import Check, Level, Report
 from vlv_export.workspace import gigabytes
 
@@ -55,6 +56,7 @@ def _lines(manifest: Manifest, reports: Mapping[str, Report]) -> Iterator[str]:
         yield f"`{manifest.default}` runs if none is named."
     yield "proved: says what the trained model says, level by level; built: nobody has run it yet; "
     yield "pending: waits for its target."
+    yield from _engines(manifest)
     yield from _parity(reports)
     yield ""
     yield "## Made by"
@@ -67,7 +69,10 @@ def _lines(manifest: Manifest, reports: Mapping[str, Report]) -> Iterator[str]:
 
 
 def _by_what(manifest: Manifest) -> str:
-    return "with other programs" if manifest.default is None else "with onnxruntime, without torch"
+    if manifest.default is None:
+        return "with other programs"
+    engine = manifest.variant(None).exporter in ENGINES
+    return f"with {'TensorRT on a GPU' if engine else 'onnxruntime'}, without torch"
 
 
 def _use(manifest: Manifest) -> Iterator[str]:
@@ -77,7 +82,8 @@ def _use(manifest: Manifest) -> Iterator[str]:
         yield "vlv itself runs none of its variants: `variants/NAME/README.md` says what does."
         return
     yield "```"
-    yield "pip install 'vlv[runtime]'"
+    exporter = manifest.variant(None).exporter
+    yield f"pip install 'vlv[{exporter if exporter in ENGINES else 'runtime'}]'"
     yield "vlv caption --model THIS_FOLDER picture.png"
     yield "```"
 
@@ -103,6 +109,33 @@ def _row(manifest: Manifest, name: str, entry: VariantEntry) -> str:
     shares = ", ".join(f"{kind} {share:.0%}" for kind, share in proved.items())
     size = gigabytes(size_of(manifest, entry))
     return f"| {name} | {size} | {shares} | {entry.state} | {parity_cells(entry)} |"
+
+
+def _engines(manifest: Manifest) -> Iterator[str]:
+    """What each engine is for, and how to make one for another GPU."""
+    engines = {n: each for n, each in manifest.variants.items() if each.exporter in ENGINES}
+    if not engines:
+        return
+    yield ""
+    yield "## Engines"
+    yield "| variant | for | by | from | profiles | GPU memory |"
+    yield "|---|---|---|---|---|---|"
+    for name, entry in engines.items():
+        facts = (fact(entry) for fact in (targets, compiler, compiled_from, profiles, memory))
+        yield f"| {name} | {' | '.join(facts)} |"
+    for name, entry in engines.items():
+        yield ""
+        yield f"{name}: {ran(entry)}"
+    yield ""
+    yield "On the machine with the GPU, without torch or the model (NAME is a variant above):"
+    yield "```"
+    yield from (
+        f"pip install 'vlv[{each}]'"
+        for each in dict.fromkeys(entry.exporter for entry in engines.values())
+    )
+    yield "vlv-export build THIS_FOLDER                  # what waits for it"
+    yield "vlv-export build THIS_FOLDER --variant NAME   # again, for the GPU that is there"
+    yield "```"
 
 
 def _parity(reports: Mapping[str, Report]) -> Iterator[str]:

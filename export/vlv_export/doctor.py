@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from vlv_export.tensorrt.gpus import gpus
+from vlv_export.tensorrt.libraries import RTX_TARGETS
+
 QUERY_S = 5
 """how long the graphics driver may take to answer"""
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
@@ -98,12 +101,20 @@ _KNOWN = {
         "pip install 'vlv[genai]'",
         _on_cpu,
     ),
-    "tensorrt": _Known(("tensorrt",), "engines for NVIDIA GPUs", "pip install tensorrt", _on_gpu),
-    "tensorrt-rtx": _Known(
-        ("tensorrt-rtx", "tensorrt_rtx"),
-        "engines for RTX GPUs, built without one",
-        "pip install tensorrt-rtx",
+    "tensorrt": _Known(
+        ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+        "--trt: engines for the GPU that builds them",
+        "pip install 'vlv[trt]'",
         _on_gpu,
+    ),
+    "tensorrt-rtx": _Known(
+        ("tensorrt-rtx",),
+        f"--rtx: engines for {', '.join(f'sm{sm}' for sm in RTX_TARGETS)}, built anywhere",
+        "pip install 'vlv[rtx]'",
+        _on_gpu,
+    ),
+    "cuda-bindings": _Known(
+        ("cuda-bindings",), "running engines", "pip install 'vlv[rtx]'", _on_gpu
     ),
 }
 
@@ -112,7 +123,7 @@ def _gpus() -> list[str]:
     """Name, driver and compute capability of each, as the driver tells."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return []
+        return [f"{gpu.name}, sm{gpu.sm}" for gpu in gpus()]
     query = "--query-gpu=name,driver_version,compute_cap"
     try:
         done = subprocess.run(

@@ -12,7 +12,7 @@ TABLE = {
     DEFAULT: Lazy("vlv_export.cli.export", "Export a model; this word may be left out."),
     "inspect": Lazy("vlv_export.cli.inspect", "Show what an artefact holds."),
     "verify": Lazy("vlv_export.cli.verify", "Prove an artefact again, without torch."),
-    "build": Lazy("vlv_export.cli.build", "Make the variants that waited for this machine."),
+    "build": Lazy("vlv_export.cli.build", "Build the engines that waited for this machine."),
     "doctor": Lazy("vlv_export.cli.doctor", "Say which backends and devices are here."),
 }
 
@@ -22,8 +22,8 @@ Turn a trained model into a folder that captions without torch, and prove that i
 MODEL is a bundled model's name, a model's folder, or with --random-weights a recipe. A folder that
 is called like a subcommand is written ./inspect.
 
-Exit codes: 0 done; 1 a failure of vlv; 2 wrong usage or input; 5 made, but not proved: what was
-made is in OUT.rejected.
+Exit codes: 0 done; 1 a failure of vlv; 2 wrong usage or input; 5 made, but not proved: a proof
+failed, and what was made is in OUT.rejected; or an engine of OUT waits for its GPU.
 """
 
 EXAMPLES = """\
@@ -32,6 +32,7 @@ Examples:
   vlv-export mini -o OUT --onnx
   vlv-export runs/mine/model -o OUT --onnx --dtype fp32,int8,int4 --reconstruct
   vlv-export mini -o OUT --onnx --dry-run                 (what would be made, and how large)
+  vlv-export mini -o OUT --onnx --rtx --sm 86,89,120      (engines, built without a GPU)
   vlv-export recipe.toml --random-weights -o OUT --onnx   (an architecture at its real size)
   vlv-export inspect OUT
   vlv-export verify OUT --level L1 --level L3

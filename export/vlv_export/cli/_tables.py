@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vlv_export.card import size_of, tightest
+from vlv_export.engine_facts import compiled_from, compiler, memory, profiles, targets
+from vlv_export.manifest import ENGINES
 from vlv_export.parity.report import LEVELS
 from vlv_export.workspace import gigabytes
 
@@ -56,6 +58,21 @@ def show_variants(manifest: Manifest) -> None:
             )
         )
     _print("variants", ("variant", "size", "weights are", "cache a token", "state", "parts"), rows)
+
+
+def show_engines(manifest: Manifest) -> None:
+    """A line for each engine, and a sentence for each that waits."""
+    engines = {n: each for n, each in manifest.variants.items() if each.exporter in ENGINES}
+    if not engines:
+        return
+    rows = [
+        (name, *(fact(entry) for fact in (targets, compiler, compiled_from, profiles, memory)))
+        for name, entry in engines.items()
+    ]
+    _print("engines", ("variant", "for", "by", "from", "profiles", "GPU memory"), rows)
+    for entry in engines.values():
+        if entry.waits:
+            _console().print(Text(entry.waits))
 
 
 def show_parity(reports: Mapping[str, Report]) -> None:

@@ -112,6 +112,12 @@ def _export(order: Order) -> None:
     show_parity(outcome.reports)
     show_variants(outcome.manifest)
     click.echo(f"next: {_next(order, outcome.manifest)}")
+    waiting = [each.waits for each in outcome.manifest.variants.values() if each.waits]
+    if waiting:
+        raise NotProved(
+            "; ".join(waiting),
+            hint=f"{order.out} is whole, and 'vlv-export build {order.out}' finishes it there",
+        )
 
 
 def _next(order: Order, manifest: Manifest) -> str:

@@ -28,7 +28,7 @@ def command(*, out: Path, as_json: bool) -> None:
         click.echo(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
         return
     from vlv_export.card import parity_cells
-    from vlv_export.cli._tables import show_variants
+    from vlv_export.cli._tables import show_engines, show_variants
     from vlv_export.workspace import gigabytes
 
     model, size = manifest.model, sum(entry.bytes for entry in manifest.files.values())
@@ -37,6 +37,7 @@ def command(*, out: Path, as_json: bool) -> None:
     click.echo(f"domain: {model.get('domain') or 'not stated'}")
     click.echo(f"licence: {model.get('licence') or 'not stated'}\n")
     show_variants(manifest)
+    show_engines(manifest)
     if manifest.default is None:
         click.echo("default: none, for vlv runs none of these itself; each variant's folder says "
                    "what does\n")  # fmt: skip

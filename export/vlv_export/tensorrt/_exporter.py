@@ -8,7 +8,7 @@ from vlv_core.errors import UsageError
 from vlv_export.exporters import Job, Planned, Request
 from vlv_export.facts import read_generation
 from vlv_export.manifest import GraphEntry, VariantEntry
-from vlv_export.tensorrt.engines import Target, compile_engines, target_of
+from vlv_export.tensorrt.engines import CODE_BYTES, Target, compile_engines, target_of
 from vlv_export.tensorrt.job import LibraryName
 from vlv_export.tensorrt.libraries import library
 from vlv_export.tensorrt.profiles import plan_profiles
@@ -24,8 +24,6 @@ NUMBER_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 CACHE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 GRAPH_BYTES = 500_000
 """of a part's graph without its weights"""
-CODE_BYTES = 4_000_000
-"""of a part's engine without its weights, for all of its GPUs"""
 LEAST_RUNTIME = "1.25"
 """onnxruntime: the first that runs TensorScatter and Attention of opset 24"""
 

@@ -33,6 +33,8 @@ from vlv_export.tensorrt.process import build
 
 NUMPY_NAMES = {"Half": "float16", "BFloat16": "bfloat16", "Float": "float32"}
 """element types as compilers name them -> as manifests do"""
+CODE_BYTES = 5_500_000
+"""of an engine without its weights, for all of its GPUs, on disk"""
 
 Tell = Callable[[str], None]
 
