@@ -123,8 +123,8 @@ class _Eager:
         tokens = np.stack([self._tokens(row, steps) for row in rows])
         stepper = self.backend.start(prefix, prefix.shape[1] + steps)
         vocab = self.model.head.vocab_size
-        found = [_whole(stepper.prefill(vocab), vocab)]
-        found += [_whole(stepper.step(column, vocab), vocab) for column in tokens.T.copy()]
+        found = [whole(stepper.prefill(vocab), vocab)]
+        found += [whole(stepper.step(column, vocab), vocab) for column in tokens.T.copy()]
         title = f"batch {batch}, prefix {prefix.shape[1]}, {steps} steps"
         outputs = {"log_probs": np.stack(found, axis=1)}
         return Case("head", title, {"prefix": prefix, "tokens": tokens}, outputs)
@@ -190,7 +190,7 @@ def _given(found: Any) -> Arrays:
     return {"context": found.context, **pooled}
 
 
-def _whole(top: Any, vocab: int) -> NDArray[np.float32]:
+def whole(top: Any, vocab: int) -> NDArray[np.float32]:
     """Log-probabilities (B, V) in the order of ids. Raises VlvError if some are missing."""
     if top.ids.shape[1] != vocab:
         raise VlvError(

@@ -175,7 +175,7 @@ def test_a_stepper_that_keeps_some_tokens_to_itself_is_told() -> None:
         ids = np.zeros((1, 256), np.int64)
 
     with pytest.raises(VlvError, match="answers 256 next tokens when asked for all 300"):
-        _golden_cases._whole(Top(), 300)
+        _golden_cases.whole(Top(), 300)
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

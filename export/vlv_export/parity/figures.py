@@ -42,6 +42,11 @@ def centred(logits: Floats) -> NDArray[np.float64]:
     return wide - wide.mean(axis=-1, keepdims=True)
 
 
+def per_position(logits: Floats) -> NDArray[np.float64]:
+    """(B, T, V) -> centred (B T, V), so that each position is judged by itself."""
+    return centred(logits.reshape(-1, logits.shape[-1]))
+
+
 def divergence(expected: NDArray[np.float64], found: NDArray[np.float64]) -> NDArray[np.float64]:
     """KL(expected || found) in nats, (P,), over k tokens and all others as one.
 

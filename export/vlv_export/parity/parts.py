@@ -13,7 +13,7 @@ from vlv_core.errors import VlvError
 from vlv_core.preprocess import to_pixels, to_view
 from vlv_core.prompts import PromptTokenizer
 from vlv_export.golden import Case
-from vlv_export.parity.figures import centred, cosine, distribution, greatest, relative_l2
+from vlv_export.parity.figures import cosine, distribution, greatest, per_position, relative_l2
 from vlv_export.parity.report import Check, Level, judged
 from vlv_export.parity.target import Target
 from vlv_export.runtime.backend import read_tokenizer
@@ -145,18 +145,27 @@ def compare(target: Target, part: str, name: str, pairs: Sequence[Pair]) -> list
     if bad:
         return [counted(part, name, "outputs that hold no numbers", bad)]
     if name == "log_probs":
-        pairs = [(title, _flat(found), _flat(expected)) for title, found, expected in pairs]
+        pairs = [
+            (title, per_position(found), per_position(expected)) for title, found, expected in pairs
+        ]
     limits = target.limits
     return [
         measured(part, name, "relative L2", pairs, relative_l2, most=limits.relative_l2),
         measured(part, name, "cosine", pairs, cosine, least=limits.cosine),
         measured(part, name, "largest error", pairs, greatest),
+        *_against_eager(target, part, name, pairs, limits.yardstick),
     ]
 
 
-def _flat(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """(B, T, V) -> centred (B T, V), so that each position is judged by itself."""
-    return centred(logits.reshape(-1, logits.shape[-1]))
+def _against_eager(
+    target: Target, part: str, name: str, pairs: Sequence[Pair], most: float | None
+) -> list[Check]:
+    """The worst error as a multiple of what the eager model strays by in this precision."""
+    own = target.yardstick and target.yardstick.error(target.entry.dtype, _whole(part), name)
+    if not own or most is None:
+        return []
+    figure = f"relative L2 in multiples of eager {target.entry.dtype}'s"
+    return [measured(part, name, figure, pairs, lambda *both: relative_l2(*both) / own, most=most)]
 
 
 def measured(

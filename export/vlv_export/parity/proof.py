@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from vlv_core.errors import UsageError, VlvError, nearest
 from vlv_core.registry import Plugins
 from vlv_export.golden import GOLDEN, Golden, read_golden
-from vlv_export.manifest import read_manifest
+from vlv_export.manifest import ENGINES, VariantEntry, read_manifest
 from vlv_export.parity.captions import check_captions
 from vlv_export.parity.engine import check_engine
 from vlv_export.parity.files import check_files
@@ -16,13 +17,15 @@ from vlv_export.parity.fresh import check_fresh
 from vlv_export.parity.parts import check_parts
 from vlv_export.parity.report import LEVELS, Level, Report, broken
 from vlv_export.parity.scores import check_scores
+from vlv_export.parity.simulated import SIMULATED
 from vlv_export.parity.target import Target
 from vlv_export.parity.teacher import check_teacher
 
 EXPORT_LEVELS = tuple(LEVELS)
 """what an export itself runs"""
 NO_KERNELS = {"bf16": "no CPU kernels"}
-"""dtypes that this runtime cannot run: their graphs and precision are checked, no numbers"""
+"""dtypes that onnxruntime cannot run: their graphs and precision are checked, no numbers, unless
+they can be simulated"""
 
 
 def check(
@@ -52,13 +55,16 @@ def check(
     runs = _levels(plugins)
     found: list[Level] = []
     for level in (each for each in LEVELS if each in levels):
-        reason = "" if level == "L0" else _reason(entry.dtype, found)
+        reason = "" if level == "L0" else _reason(entry, found)
         if reason:
             found.append(Level(level=level, state="not run", reason=reason))
             continue
         if progress is not None:
             progress(f"{name}: {level} {LEVELS[level]}")
-        found.append(_run(level, runs[level], target))
+        outcome = _run(level, runs[level], target)
+        if target.simulates and level != "L0":
+            outcome = replace(outcome, notes=(*outcome.notes, SIMULATED))
+        found.append(outcome)
     return Report(
         model=target.golden.facts.model, variant=name, dtype=entry.dtype, levels=tuple(found)
     )
@@ -86,10 +92,13 @@ def _run(level: str, run: Callable[[Target], Level], target: Target) -> Level:
     return replace(outcome, seconds=round(time.perf_counter() - started, 2))
 
 
-def _reason(dtype: str, before: Sequence[Level]) -> str:
+def _reason(entry: VariantEntry, before: Sequence[Level]) -> str:
     """Why no graph is to be run."""
-    if dtype in NO_KERNELS:
-        return NO_KERNELS[dtype]
+    if entry.dtype in NO_KERNELS and entry.exporter not in ENGINES:
+        if not entry.for_engines:
+            return NO_KERNELS[entry.dtype]
+        if find_spec("onnx_ir") is None:
+            return f"{NO_KERNELS[entry.dtype]}; to simulate them: pip install 'vlv[onnx]'"
     if any(level.level == "L0" and level.state == "failed" and level.reason for level in before):
         return "the artefact cannot be opened"
     return ""

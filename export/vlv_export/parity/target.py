@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vlv_core.files import contained
 from vlv_core.protocols import Encoded
 from vlv_export.golden import Golden
 from vlv_export.manifest import Manifest, VariantEntry
+from vlv_export.parity.simulated import SimulatedSessions
 from vlv_export.parity.thresholds import Limits, limits_of
 from vlv_export.preflight import Parts, check_artefact
 from vlv_export.runtime import Runtime
 from vlv_export.runtime.backend import ArtefactBackend
-from vlv_export.runtime.captioner import open_checked
+from vlv_export.runtime.captioner import open_checked, sessions_of
+from vlv_export.yardstick import YARDSTICK, Yardstick, read_yardstick
 
 BATCH = 8
 """pictures at once, as when golden values were written"""
@@ -44,15 +47,27 @@ class Target:
     def draws(self) -> bool:
         return all(part in self.entry.graphs for part in DRAWING)
 
+    @property
+    def simulates(self) -> bool:
+        """Whether its numbers come from graphs that imitate its own on a CPU without kernels."""
+        return self.entry.dtype == "bf16" and self.entry.for_engines
+
+    @cached_property
+    def yardstick(self) -> Yardstick | None:
+        """None if the export wrote none, as for variants of float32."""
+        if YARDSTICK not in self.manifest.files:
+            return None
+        return read_yardstick(contained(self.folder, YARDSTICK))
+
     @cached_property
     def runtime(self) -> Runtime:
         """Raises ModelError if the variant cannot be opened."""
         parts: Parts = "all" if self.draws else "caption"
         # Not Runtime.open, which proves first what nobody has proved: by this very module.
         manifest = check_artefact(self.folder, variant=self.variant, parts=parts)
-        return open_checked(
-            self.folder, manifest, variant=self.variant, parts=parts, threads=self.threads
-        )
+        make = SimulatedSessions if self.simulates else sessions_of
+        sessions = make(self.folder, manifest, self.variant, self.threads)
+        return open_checked(sessions, manifest, parts=parts)
 
     @property
     def backend(self) -> ArtefactBackend:

@@ -41,6 +41,8 @@ class Limits:
     """L2: mean KL(eager || found), nats a position"""
     unexplained: float | None
     """L3: share of captions that part from eager's elsewhere than at a near-tie"""
+    yardstick: float | None = None
+    """L1: relative L2 of the worst row, as a multiple of the eager model's own in this dtype"""
     points: float
     """L4: difference of the score, points of 100"""
 

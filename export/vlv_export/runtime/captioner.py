@@ -54,33 +54,31 @@ class Runtime(Captioner):
         manifest = check_artefact(folder, variant=variant, parts=parts, check=check)
         if manifest.variant(variant).state == "built":
             _prove(folder, manifest, manifest.named(variant), threads=threads)
-        return open_checked(folder, manifest, variant=variant, parts=parts, threads=threads)
+        sessions = sessions_of(folder, manifest, manifest.named(variant), threads)
+        return open_checked(sessions, manifest, parts=parts)
 
 
-def open_checked(
-    folder: Path,
-    manifest: Manifest,
-    *,
-    variant: str | None = None,
-    parts: Parts = "caption",
-    threads: int | None = None,
-) -> Runtime:
+def sessions_of(folder: Path, manifest: Manifest, variant: str, threads: int | None) -> Sessions:
+    """What runs the variant's parts. Raises MissingExtra or ModelError where nothing here can."""
+    return Sessions(folder, manifest, variant, threads)
+
+
+def open_checked(sessions: Sessions, manifest: Manifest, *, parts: Parts = "caption") -> Runtime:
     """The captioner of an artefact that `check_artefact` passed, proved or not.
 
     Parity opens variants with it, which nobody has proved yet.
     """
-    sessions = Sessions(folder, manifest, variant, threads)
-    preprocess = read_preprocess(folder)
+    preprocess = read_preprocess(sessions.folder)
     backend = ArtefactBackend(
-        sessions, read_generation(folder), preprocess.pixels, drawing=parts == "all"
+        sessions, read_generation(sessions.folder), preprocess.pixels, drawing=parts == "all"
     )
     runtime = Runtime(
         backend,
-        name=_name(manifest, variant),
+        name=_name(manifest, sessions.name),
         domain=str(manifest.model.get("domain", "")),
         view=preprocess.view,
     )
-    runtime.variant = manifest.named(variant)
+    runtime.variant = sessions.name
     return runtime
 
 
@@ -117,11 +115,11 @@ def _prove(folder: Path, manifest: Manifest, variant: str, *, threads: int | Non
         )
 
 
-def _name(manifest: Manifest, variant: str | None) -> str:
+def _name(manifest: Manifest, variant: str) -> str:
     """Model and content: equal for two artefacts whose variant says the same."""
     entry = manifest.variant(variant)
     digest = hashlib.sha256()
     for path in sorted(needed_files(manifest, entry, parts="caption")):
         digest.update(f"{path}\0{manifest.file(path).sha256}\n".encode())
     shown = manifest.model.get("name", "model")
-    return f"{shown}@{digest.hexdigest()[:12]}/{manifest.named(variant)}"
+    return f"{shown}@{digest.hexdigest()[:12]}/{variant}"

@@ -227,10 +227,11 @@ def fixed_capacities(variant: VariantEntry) -> dict[int, str]:
 
 
 def _size(entry: TensorEntry, axis: int) -> int:
-    if len(entry.shape) != 4 or not isinstance(entry.shape[axis], int):
+    size = entry.shape[axis] if len(entry.shape) == 4 else None
+    if not isinstance(size, int):
         raise ModelError(
             f"the head's {entry.name!r} has the shape {entry.shape}; "
             "this runtime reads (batch, heads, capacity, width)",
             hint="use the version of vlv that wrote the artefact",
         )
-    return entry.shape[axis]
+    return size

@@ -42,6 +42,7 @@ class Sessions:
         if find_spec("onnxruntime") is None:
             raise MissingExtra("onnxruntime", extra="runtime")
         self.folder = folder
+        self.name = manifest.named(variant)
         self.variant = manifest.variant(variant)
         self.threads = pick_threads(threads)
         self.memory: Memory = HostMemory()

@@ -1,0 +1,59 @@
+"""Graphs of bfloat16 on a CPU that has no kernels for it: each operation is computed in float32
+and its result rounded, as hardware that accumulates in float32 does."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from vlv_core.files import contained
+from vlv_export.manifest import GraphEntry, Manifest, TensorEntry
+from vlv_export.runtime.sessions import Sessions
+
+SIMULATED = "simulated: each operation in float32, its result rounded to bfloat16"
+
+
+class SimulatedSessions(Sessions):
+    """Sessions of a variant's graphs, each rewritten when it is first opened.
+
+    Caches come and go as float32. Needs onnx-ir. Raises as `Sessions` does.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, variant: str | None, threads: int | None = None
+    ) -> None:
+        super().__init__(folder, manifest, variant, threads)
+        self._scratch = tempfile.TemporaryDirectory(prefix="vlv-simulated-")
+
+    def graph(self, part: str) -> GraphEntry:
+        entry = super().graph(part)
+        return replace(
+            entry,
+            inputs=tuple(map(_plain, entry.inputs)),
+            outputs=tuple(map(_plain, entry.outputs)),
+        )
+
+    def file(self, part: str) -> Path:
+        from vlv_export.lowering._simulate import simulate
+
+        entry, scratch = self.graph(part), Path(self._scratch.name)
+        for name in entry.data:
+            _place(contained(self.folder, name), scratch / Path(name).name)
+        path = scratch / Path(entry.file).name
+        simulate(super().file(part), path)
+        return path
+
+
+def _plain(entry: TensorEntry) -> TensorEntry:
+    return replace(entry, dtype="float32") if entry.dtype == "bfloat16" else entry
+
+
+def _place(source: Path, target: Path) -> None:
+    """The file under another name: the same bytes where the disk allows it, else a copy."""
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
