@@ -2,12 +2,17 @@
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from vlv_core.errors import VlvError
 
 _BYTES = re.compile(r": (\d+) bytes")
+_PAUSE_S = 0.2
+"""between two words of progress within a phase"""
+_LONGEST = 400
+"""characters of a compiler's error: some print a whole graph"""
 
 
 class Stopped(VlvError):
@@ -27,7 +32,8 @@ class Log:
     def add(self, severity: str, text: str) -> None:
         """Keep errors, and what is asked for later: the rest is thousands of lines."""
         if severity in ("ERROR", "INTERNAL_ERROR"):
-            self.errors.append(" ".join(text.split()))
+            line = " ".join(text.split())
+            self.errors.append(line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ...")
         elif text.startswith("Layers:") or "Memory: " in text[:200]:
             self._kept.append(text)
 
@@ -59,7 +65,7 @@ def verbose_logger(trt: Any, log: Log) -> Any:
 
 
 class Progress:
-    """Where the work is; says each whole percent once, and holds the wish to stop."""
+    """Where the work is, said a few times a second; and the wish to stop."""
 
     def __init__(self, say: Callable[[str, str, int, int], None]) -> None:
         """say: takes part, phase, step, and the phase's number of steps (0 if it has none)."""
@@ -67,7 +73,7 @@ class Progress:
         self.stop = threading.Event()
         self._say = say
         self._steps: dict[str, int] = {}
-        self._said = ("", -1)
+        self._said = 0.0
         # The compiler calls from several threads.
         self._lock = threading.Lock()
 
@@ -81,11 +87,9 @@ class Progress:
     def step(self, name: str, step: int) -> bool:
         """A step is done; False if the work is to stop."""
         with self._lock:
-            steps = self._steps.get(name, 0)
-            percent = 100 * (step + 1) // steps if steps else 0
-            if (name, percent) != self._said:
-                self._said = name, percent
-                self._say(self.part, name, step + 1, steps)
+            if (now := time.monotonic()) - self._said > _PAUSE_S:
+                self._said = now
+                self._say(self.part, name, step + 1, self._steps.get(name, 0))
         return not self.stop.is_set()
 
     def check(self) -> None:

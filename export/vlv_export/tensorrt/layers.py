@@ -21,7 +21,7 @@ _SECTIONS = re.compile(
     r", (LayerType|Inputs|Constants|Outputs|TacticName|StreamId|Metadata): ", re.ASCII
 )
 _TENSOR = re.compile(
-    r"\{ Name: (?P<name>.+?), [^{]*?Dimensions: \[(?P<shape>[-\d, ]*)\][^{]*?"
+    r"\{ Name: (?P<name>.+?), (?=[A-Z]\w*: )[^{]*?Dimensions: \[(?P<shape>[-\d, ]*)\][^{]*?"
     r"Data[tT]ype: (?P<dtype>\w+)"
 )
 _NODE = re.compile(r"\[ONNX Layer: (.+?)\]")

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from vlv_core.parts import Axis
 
 MAX_BATCH = 32
-TYPICAL_BATCH = 8
 CANDIDATES: Range = (1, 4, 256)
 """of `k`, the continuations that a head answers for each row"""
 PREFILL, DECODE = 0, 1
@@ -31,27 +30,28 @@ def plan_profiles(
     if max_batch < 1 or prefix_length < 1:
         raise UsageError(f"--max-batch is {max_batch}; use 1 or more")
     return {
-        part: _head(max_batch, prefix_length)
+        part: _head(own["batch"], max_batch, prefix_length)
         if part.split(".")[0] == "head"
         else ({name: _limits(name, axis, max_batch) for name, axis in own.items()},)
         for part, own in axes.items()
     }
 
 
-def _head(max_batch: int, prefix_length: int) -> tuple[Profile, ...]:
-    batch = _batch(max_batch)
+def _head(rows: Axis, max_batch: int, prefix_length: int) -> tuple[Profile, ...]:
+    batch = _batch(rows, max_batch)
     lengths: tuple[Range, Range] = ((1, prefix_length, prefix_length), (1, 1, 1))
     return tuple({"batch": batch, "length": length, "k": CANDIDATES} for length in lengths)
 
 
 def _limits(name: str, axis: Axis, max_batch: int) -> Range:
     if name == "batch":
-        return _batch(min(max_batch, axis.high))
+        return _batch(axis, max_batch)
     return axis.low, axis.typical, axis.high
 
 
-def _batch(most: int) -> Range:
-    return 1, min(TYPICAL_BATCH, most), most
+def _batch(axis: Axis, max_batch: int) -> Range:
+    most = min(max_batch, axis.high)
+    return 1, min(axis.typical, most), most
 
 
 def check_profiles(part: str, profiles: Sequence[Profile], needed: Mapping[str, bool]) -> None:
