@@ -63,7 +63,7 @@ def parse_message(text: str) -> dict[str, Any]:
 
     Raises ModelError if there is no layer in it.
     """
-    layers = [_parsed(line) for line in text.splitlines() if line.startswith("Name: ")]
+    layers = [_parsed(line) for line in text.split("\n") if line.startswith("Name: ")]
     if not layers:
         raise ModelError(
             f"the compiler's message about layers is in no form that is known: {text[:80]!r}",
