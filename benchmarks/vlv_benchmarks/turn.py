@@ -71,7 +71,8 @@ class Turn:
     elapsed_ms: float | None = None
     """wall clock of the kept calls, where they overlap; None: they ran one after another"""
     counts: dict[str, float] = field(default_factory=dict)
-    """summed over the kept calls: images, tokens"""
+    """summed over the kept calls: images, tokens; absent where a rate of them says nothing, as in a
+    case that starts a process"""
     work: dict[str, Work] = field(default_factory=dict)
     """by stage; a stage whose least work nobody knows is absent"""
     facts: dict[str, float | str] = field(default_factory=dict)

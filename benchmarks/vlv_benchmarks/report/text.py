@@ -1,0 +1,79 @@
+"""Figures as people read them: three significant digits, units in the heads, never a blank."""
+
+from collections.abc import Sequence
+
+from vlv_benchmarks.record import Latency, Ratio, Row
+
+NONE = "–"
+
+
+def figure(value: float | None) -> str:
+    """Three significant digits without an exponent: 0.0123, 12.3, 1,234; a dash for None."""
+    if value is None:
+        return NONE
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    if value == 0:
+        return "0"
+    digits = 0
+    while abs(value) * 10**digits < 100 and digits < 6:
+        digits += 1
+    return f"{value:.{digits}f}"
+
+
+def exact(value: float | str | None) -> str:
+    """A count or a figure near 1, where the last digits are the news: 24, 65,536, 0.99998."""
+    if isinstance(value, str):
+        return value
+    return NONE if value is None else f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+
+
+def percent(share: float | None) -> str:
+    return NONE if share is None else f"{share:.0%}"
+
+
+def within(middle: float, low: float, high: float) -> str:
+    """`12.3 (11.9, 12.8)`: a median and its interval."""
+    return f"{figure(middle)} ({figure(low)}, {figure(high)})"
+
+
+def tail(latency: Latency, value: float | None) -> str:
+    """A percentile, or why there is none."""
+    return f"n/a (n = {latency.n})" if value is None else figure(value)
+
+
+def speed(ratio: Ratio | None) -> str:
+    """`1.62x (1.55, 1.70) faster`."""
+    if ratio is None:
+        return NONE
+    digits = 2 if ratio.median >= 0.5 else 3
+    shown = (f"{each:.{digits}f}" for each in (ratio.median, ratio.low, ratio.high))
+    return "{}x ({}, {}) {}".format(*shown, ratio.verdict)
+
+
+def size(count: float) -> str:
+    """`134 million`, `1.5 GB` without the unit's name: a count in thousands."""
+    for bound, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if abs(count) >= bound:
+            return f"{figure(count / bound)} {name}"
+    return figure(count)
+
+
+def names(rows: Sequence[Row]) -> dict[str, str]:
+    """key -> what a row is called beside the others: its label, and what else tells it apart."""
+    vary = {
+        what: len({getattr(row, what) for row in rows}) > 1
+        for what in ("batch", "device", "threads")
+    }
+    return {row.key: _name(row, vary) for row in rows}
+
+
+def _name(row: Row, vary: dict[str, bool]) -> str:
+    parts = [row.label]
+    if vary["batch"]:
+        parts.append(f"batch {row.batch}")
+    if vary["device"]:
+        parts.append(row.device)
+    if vary["threads"]:
+        parts.append(f"{row.threads} threads")
+    return ", ".join(parts)
