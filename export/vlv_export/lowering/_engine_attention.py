@@ -1,12 +1,13 @@
 """Attention as engines take it: TensorScatter into a static cache, then Attention of opset 24.
 
-What TensorRT's importer does decides the forms. It multiplies query and key, so the whole cache,
-by the root of `scale`: here the query is scaled instead, once. It reads no softcap, so that capped
-scores are made of products. Masks are added, finite, and hide no row wholly: a kernel that works
-in tiles would divide nothing by nothing.
+What TensorRT's importer does decides the forms. It multiplies query and key by the root of `scale`
+in their own type: `scale` is therefore a power of 4, whose root is exact, and the query takes the
+rest. It reads no softcap, so that capped scores are made of products. Masks are added, finite, and
+hide no row wholly: a kernel that works in tiles would divide nothing by nothing.
 Shape legend as in `vlv_core.ops`.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -50,8 +51,8 @@ def attention(emit: Emitter, node: ir.Node, *, never: float) -> list[ir.Value]:
         own = emit("Unsqueeze", steps, emit.constant([1]))
         past = emit("LessOrEqual", steps, own, dtype=BOOL)
         mask = _chosen(emit, past, mask, never)
-    query = _scaled(emit, query, number(node, "scale", 1.0))
-    return [_attend(emit, query, key, value, mask, causal=causal and mask is None)]
+    scale = number(node, "scale", 1.0)
+    return [_attend(emit, query, key, value, mask, scale, causal=causal and mask is None)]
 
 
 def cached_attention(emit: Emitter, node: ir.Node, *, never: float) -> list[ir.Value]:
@@ -67,8 +68,8 @@ def cached_attention(emit: Emitter, node: ir.Node, *, never: float) -> list[ir.V
     capacity = emit.size(past_key, 2)
     visible = portable.seen(emit, own, capacity, window=int(number(node, "window", 0)))
     mask = _chosen(emit, visible, emit.constant(0.0, np.float32), never)
-    query = _scaled(emit, query, number(node, "scale", 1.0))
-    return [_attend(emit, query, keys, values, mask), keys, values]
+    scale = number(node, "scale", 1.0)
+    return [_attend(emit, query, keys, values, mask, scale), keys, values]
 
 
 def _attend(
@@ -77,19 +78,30 @@ def _attend(
     key: ir.Value,
     value: ir.Value,
     mask: ir.Value | None,
+    scale: float,
     *,
     causal: bool = False,
 ) -> ir.Value:
+    exact = _power_of_4(scale)
+    query = _scaled(emit, query, scale / exact)
     shape = [*query.shape[:3], value.shape[3]] if query.shape and value.shape else None
     given = (query, key, value) if mask is None else (query, key, value, mask)
-    return emit("Attention", *given, is_causal=int(causal), scale=1.0, shape=shape)
+    return emit("Attention", *given, is_causal=int(causal), scale=exact, shape=shape)
+
+
+def _power_of_4(scale: float) -> float:
+    """The largest one that is at most `scale`, and less than 1.
+
+    A factor of 1 would vanish from the keys: the compiler then copies the cache at every step.
+    """
+    return 4.0 ** min(math.floor(math.log(scale, 4) + 1e-9), -1)
 
 
 def _scaled(emit: Emitter, query: ir.Value, scale: float) -> ir.Value:
     """Query times scale, in float32 where rounding the scale would shift every score."""
     if scale == 1.0:
         return query
-    emit.wide = bool(np.frexp(scale)[0] != 0.5)
+    emit.wide = math.frexp(scale)[0] != 0.5
     scaled = emit("Mul", query, emit.constant(scale, np.float32), shape=query.shape)
     emit.wide = False
     return scaled

@@ -1,13 +1,10 @@
 """Graphs of bfloat16 on a CPU that has no kernels for it: each operation is computed in float32
 and its result rounded, as hardware that accumulates in float32 does."""
 
-import os
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from vlv_core.files import contained
 from vlv_export.manifest import GraphEntry, Manifest, TensorEntry
 from vlv_export.runtime.sessions import Sessions
 
@@ -37,23 +34,13 @@ class SimulatedSessions(Sessions):
     def file(self, part: str) -> Path:
         from vlv_export.lowering._simulate import simulate
 
-        entry, scratch = self.graph(part), Path(self._scratch.name)
-        for name in entry.data:
-            _place(contained(self.folder, name), scratch / Path(name).name)
-        path = scratch / Path(entry.file).name
+        path = Path(self._scratch.name) / Path(self.graph(part).file).name
         simulate(super().file(part), path)
         return path
+
+    def weights(self, part: str) -> Path:
+        return super().file(part).parent
 
 
 def _plain(entry: TensorEntry) -> TensorEntry:
     return replace(entry, dtype="float32") if entry.dtype == "bfloat16" else entry
-
-
-def _place(source: Path, target: Path) -> None:
-    """The file under another name: the same bytes where the disk allows it, else a copy."""
-    if target.exists():
-        return
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from vlv_core.errors import ModelError, VlvError
 
 PROVIDERS = ("CPUExecutionProvider",)
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def version() -> str:
     return ort.__version__
 
 
-def open_session(path: Path, *, threads: int, decoding: bool) -> ort.InferenceSession:
+def open_session(path: Path, *, threads: int, weights: Path | None = None) -> ort.InferenceSession:
     """A session on the CPU. Raises ModelError if onnxruntime cannot open the graph.
 
-    `decoding`: the graph is run again at once, so that its threads may spin in wait.
+    `weights` is the folder of its files of weights if that is not its own.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -30,9 +31,11 @@ def open_session(path: Path, *, threads: int, decoding: bool) -> ort.InferenceSe
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     # Fatal alone: what it would log besides comes back as an exception, and is told there.
     options.log_severity_level = 4
-    if not decoding:
-        # Threads that spin on after a run would take the cores from the next graph.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads may spin in wait within a run. After it they would take the cores from other graphs,
+    # and from the reading of files.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if weights is not None:
+        options.add_session_config_entry(WEIGHTS_FOLDER, str(weights))
     try:
         return ort.InferenceSession(str(path), options, providers=list(PROVIDERS))
     except Exception as error:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from vlv_export.manifest import GraphEntry, Manifest
     from vlv_export.runtime._onnxruntime import Bound
 
-DECODING = "head"
-"""the part that is run token by token, and `head.C` of a smaller capacity C"""
 _TYPES = {
     "float32": "tensor(float)",
     "float16": "tensor(float16)",
@@ -56,6 +54,11 @@ class Sessions:
         """The graph's file. Raises ModelError if it lies outside the artefact."""
         return contained(self.folder, self.graph(part).file)
 
+    def weights(self, part: str) -> Path | None:
+        """The folder of its files of weights, if that is not the graph's own."""
+        del part
+        return None
+
     def session(self, part: str) -> Any:
         """The part's onnxruntime session. Raises ModelError if it cannot be opened."""
         if part not in self._open:
@@ -63,7 +66,9 @@ class Sessions:
 
             entry = self.graph(part)
             session = open_session(
-                self.file(part), threads=self.threads, decoding=part.partition(".")[0] == DECODING
+                self.file(part),
+                threads=self.threads,
+                weights=self.weights(part),
             )
             _check_contract(entry, session)
             self._open[part] = session
