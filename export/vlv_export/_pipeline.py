@@ -22,12 +22,14 @@ from vlv_export._describe import Built, place_of
 from vlv_export._finish import finish
 from vlv_export._golden import make_golden
 from vlv_export._source import Source, find_source, weights_of
+from vlv_export._yardstick import write_yardstick
 from vlv_export.exporters import Job, Planned, Request
 from vlv_export.fingerprint import code_beside, code_of, files_of, key_of, versions
-from vlv_export.golden import GOLDEN
+from vlv_export.golden import GOLDEN, read_golden
 from vlv_export.manifest import ENGINES, RUN_HERE, FileEntry, VariantEntry
 from vlv_export.pipeline import Order, Outcome, Plan, Watcher
 from vlv_export.workspace import Workspace, check_free, open_workspace
+from vlv_export.yardstick import YARDSTICK
 
 SEED = 0
 """of golden values' random inputs"""
@@ -121,6 +123,11 @@ class _Export:
         graphs = {part.name: self._capture(part) for part in parts}
         golden = self._golden(captioner, parts)
         assets = self._assets(captioner)
+        small = {self.keys["assets"]: assets, self.keys["golden values"]: golden}
+        if _measures_bf16(self.plan):
+            # Last of what needs the model, which it turns to bfloat16.
+            yardstick = self._yardstick(captioner, parts, golden)
+            small[self.keys["yardstick"]] = yardstick
         contracts = {part.name: _contract(part) for part in parts}
         del captioner, parts
         gc.collect()
@@ -142,7 +149,7 @@ class _Export:
             self.order,
             self.source,
             built=built,
-            small={self.keys["assets"]: assets, self.keys["golden values"]: golden},
+            small=small,
             watcher=self.watcher,
         )
 
@@ -182,6 +189,15 @@ class _Export:
 
         key = self._model_key("vlv_export._assets", "vlv_export.facts")
         return self._step("assets", key, make)
+
+    def _yardstick(self, captioner: Captioner, parts: list[ExportPart], golden: Path) -> Path:
+        def make(folder: Path) -> None:
+            known = read_golden(golden / GOLDEN)
+            write_yardstick(_model(captioner), parts, known, folder / YARDSTICK)
+
+        code = [f"vlv_export.{name}" for name in ("_yardstick", "yardstick", "_golden_cases")]
+        key = key_of(golden=self.keys["golden values"], code=code_of(code))
+        return self._step("yardstick", key, make)
 
     def _model_key(self, *code: str) -> str:
         """Of what is made from the whole model."""
@@ -226,9 +242,16 @@ def _steps(plan: Plan) -> list[str]:
         *(f"capture {part}" for part in plan.parts),
         "golden values",
         "assets",
+        *(["yardstick"] if _measures_bf16(plan) else []),
         *(f"build {each.name}" for each in planned),
         *(f"prove {each.name}" for each in planned if not each.waits),
     ]
+
+
+def _measures_bf16(plan: Plan) -> bool:
+    """Whether numbers of bfloat16 graphs will be judged: by what the eager model's own are."""
+    every = (each for variants in plan.variants.values() for each in variants)
+    return any(each.dtype == "bf16" and not each.not_run and not each.waits for each in every)
 
 
 def _new(planned: Sequence[Planned], before: Iterable[Sequence[Planned]]) -> tuple[Planned, ...]:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.export import lowering_graphs, tiny_artefact, tiny_golden
+from tests.export import engine_artefact, lowering_graphs, tiny_artefact, tiny_golden
 from vlv_core.captioner import Captioner
 from vlv_core.loading import load
 from vlv_core.parts import ExportPart
+from vlv_export.tensorrt._exporter import RtxExporter
 
 Tiny = tuple[dict[str, ExportPart], dict[str, Path]]
 
@@ -38,4 +39,14 @@ def proven(tiny: Tiny, captioner: Captioner, tmp_path_factory: pytest.TempPathFa
     tiny_artefact.make(captioner, tiny[1], out, dtypes=dtypes)
     tiny_golden.write(captioner, list(tiny[0].values()), out)
     tiny_artefact.relist(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def with_engines(tiny: Tiny, proven: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's artefact with fp16 graphs for engines, and engines for sm86 built of them by
+    tensorrt-rtx; copy it before changing it."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    out = tiny_artefact.copy(proven, tmp_path_factory.mktemp("with_engines"))
+    engine_artefact.add(out, RtxExporter({"sm": "86"}), *tiny)
     return out
