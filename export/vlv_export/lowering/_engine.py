@@ -15,14 +15,13 @@ from vlv_export.lowering._cleanup import clean, drop_unused, finish
 from vlv_export.lowering._engine_attention import NEVER, lower_for_engine
 from vlv_export.lowering._engine_join import join_prefix
 from vlv_export.lowering._linear import fold_transposes, tie_tables
+from vlv_export.lowering._lint_engine import OPSET
 from vlv_export.lowering._precision import LOW, lower_precision
 from vlv_export.lowering._store import WeightStore
 from vlv_export.lowering._tail import add_tail
 from vlv_export.lowering._variant import write_graph
 from vlv_export.manifest import GraphEntry
 
-OPSET = 24
-"""the first with TensorScatter"""
 IR_VERSION = 12
 """of onnx's format: what came with that opset"""
 WIDE = {"ConvTranspose"}
