@@ -218,7 +218,7 @@ def node_times(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # As the runtime opens an encoder.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.enable_profiling = True
     options.profile_file_prefix = str(path.with_suffix(""))
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

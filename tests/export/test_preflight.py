@@ -249,7 +249,7 @@ def test_graphs_cannot_read_weights_outside(out: Path, location: str) -> None:
     with pytest.raises(ModelError, match="would lie outside"):
         check_artefact(out)
     with pytest.raises(ModelError, match=r"head\.onnx cannot be opened by onnxruntime"):
-        open_session(graph, threads=1, decoding=True)
+        open_session(graph, threads=1)
 
 
 def test_graphs_cannot_read_weights_that_are_not_listed(out: Path) -> None:
