@@ -1,6 +1,5 @@
 """Measuring the eager model in a lower precision, on the golden cases' own inputs."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from vlv_core.errors import VlvError
 from vlv_core.model import VLV
+from vlv_core.model_parts import export_parts
 from vlv_core.parts import ExportPart, names
 from vlv_core.torch_backend import TorchBackend
 from vlv_export._golden_cases import whole
@@ -20,19 +20,20 @@ from vlv_export.yardstick import write
 DTYPE = "bf16"
 
 
-def write_yardstick(model: VLV, parts: Sequence[ExportPart], golden: Golden, path: Path) -> None:
+def write_yardstick(model: VLV, golden: Golden, path: Path) -> None:
     """Run every part in bfloat16, and write how far its outputs are from the golden ones.
 
-    `parts` are the model's own. Turns the model to bfloat16 where it lies, so that it needs no
-    memory for a copy: it is of no other use afterwards. Raises VlvError for answers that are no
-    numbers.
+    Turns the model to bfloat16 where it lies, so that it needs no memory for a copy: it is of no
+    other use afterwards. Raises VlvError for answers that are no numbers.
     """
     model.to(torch.bfloat16)
-    by_name = {part.name: part for part in parts}
+    parts = {
+        part.name: part for part in export_parts(model, reconstruct=model.diffusion is not None)
+    }
     errors: dict[str, dict[str, float]] = {}
     for case in golden.cases:
         worst = errors.setdefault(case.part, {})
-        for name, found in _answers(model, by_name[case.part], case).items():
+        for name, found in _answers(model, parts[case.part], case).items():
             error = float(relative_l2(*_rows(name, found, case.outputs[name])).max())
             if not np.isfinite(error):
                 raise VlvError(f"the model in bfloat16 answers no numbers in {name!r}")

@@ -17,7 +17,7 @@ from vlv_export.parity.fresh import check_fresh
 from vlv_export.parity.parts import check_parts
 from vlv_export.parity.report import LEVELS, Level, Report, broken
 from vlv_export.parity.scores import check_scores
-from vlv_export.parity.simulated import SIMULATED
+from vlv_export.parity.simulated import SIMULATED, simulates
 from vlv_export.parity.target import Target
 from vlv_export.parity.teacher import check_teacher
 
@@ -62,7 +62,7 @@ def check(
         if progress is not None:
             progress(f"{name}: {level} {LEVELS[level]}")
         outcome = _run(level, runs[level], target)
-        if target.simulates and level != "L0":
+        if simulates(entry) and level != "L0":
             outcome = replace(outcome, notes=(*outcome.notes, SIMULATED))
         found.append(outcome)
     return Report(
@@ -95,7 +95,7 @@ def _run(level: str, run: Callable[[Target], Level], target: Target) -> Level:
 def _reason(entry: VariantEntry, before: Sequence[Level]) -> str:
     """Why no graph is to be run."""
     if entry.dtype in NO_KERNELS and entry.exporter not in ENGINES:
-        if not entry.for_engines:
+        if not simulates(entry):
             return NO_KERNELS[entry.dtype]
         if find_spec("onnx_ir") is None:
             return f"{NO_KERNELS[entry.dtype]}; to simulate them: pip install 'vlv[onnx]'"

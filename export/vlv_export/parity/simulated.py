@@ -5,10 +5,15 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from vlv_export.manifest import GraphEntry, Manifest, TensorEntry
+from vlv_export.manifest import GraphEntry, Manifest, TensorEntry, VariantEntry
 from vlv_export.runtime.sessions import Sessions
 
 SIMULATED = "simulated: each operation in float32, its result rounded to bfloat16"
+
+
+def simulates(entry: VariantEntry) -> bool:
+    """Whether the numbers of a variant come from a simulation of its graphs."""
+    return entry.dtype == "bf16" and entry.for_engines
 
 
 class SimulatedSessions(Sessions):

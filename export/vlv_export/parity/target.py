@@ -11,7 +11,7 @@ from vlv_core.files import contained
 from vlv_core.protocols import Encoded
 from vlv_export.golden import Golden
 from vlv_export.manifest import Manifest, VariantEntry
-from vlv_export.parity.simulated import SimulatedSessions
+from vlv_export.parity.simulated import SimulatedSessions, simulates
 from vlv_export.parity.thresholds import Limits, limits_of
 from vlv_export.preflight import Parts, check_artefact
 from vlv_export.runtime import Runtime
@@ -47,11 +47,6 @@ class Target:
     def draws(self) -> bool:
         return all(part in self.entry.graphs for part in DRAWING)
 
-    @property
-    def simulates(self) -> bool:
-        """Whether its numbers come from graphs that imitate its own on a CPU without kernels."""
-        return self.entry.dtype == "bf16" and self.entry.for_engines
-
     @cached_property
     def yardstick(self) -> Yardstick | None:
         """None if the export wrote none, as for variants of float32."""
@@ -65,7 +60,7 @@ class Target:
         parts: Parts = "all" if self.draws else "caption"
         # Not Runtime.open, which proves first what nobody has proved: by this very module.
         manifest = check_artefact(self.folder, variant=self.variant, parts=parts)
-        make = SimulatedSessions if self.simulates else sessions_of
+        make = SimulatedSessions if simulates(self.entry) else sessions_of
         sessions = make(self.folder, manifest, self.variant, self.threads)
         return open_checked(sessions, manifest, parts=parts)
 

@@ -71,6 +71,7 @@ LIMITS: Mapping[str, Limits] = {
     "bf16": Limits(
         relative_l2=None,
         cosine=0.999,  # nine times eager's 1 - cosine
+        yardstick=2.0,
         near_tie=0.2,  # 2.4 times eager's gap error in this dtype
         agreement=0.999,
         overlap=0.95,
