@@ -42,14 +42,12 @@ def sentence(result: Result) -> str:
     total = result.latency_ms[TOTAL].mean
     worst = _worst(result)
     spent = result.latency_ms[worst].mean
-    opening = "" if worst == TOTAL else f"{worst} takes {spent / total:.0%} of the time"
+    opening = "" if worst == TOTAL else f"{worst} takes {spent / total:.0%} of the time, "
     bound = result.roofline.get(worst)
     if bound is None:
-        unknown = "its least work is not stated, so no bound is known"
-        return f"{opening}; {unknown}" if opening else unknown
+        return f"{opening}no bound is known: its least work is not stated"
     means = "arithmetic" if bound.bound == "compute" else "memory traffic"
-    tied = f"{opening} and is bound by {means}" if opening else f"bound by {means}"
-    return f"{tied}, {_nearness(bound, spent, total)}"
+    return f"{opening}bound by {means}, {_nearness(bound, spent, total)}"
 
 
 def _nearness(bound: Bound, spent: float, total: float) -> str:
@@ -59,7 +57,7 @@ def _nearness(bound: Bound, spent: float, total: float) -> str:
         return f"at {bound.share:.0%} of what this machine can: little is left to win there"
     least = bound.share * spent
     return (
-        f"at {bound.share:.0%} of what this machine can; at the bound the whole would be "
+        f"at {bound.share:.0%} of what this machine can; at the bound a call would be "
         f"{total / (total - spent + least):.2f}x as fast"
     )
 

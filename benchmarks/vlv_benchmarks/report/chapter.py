@@ -18,6 +18,11 @@ from vlv_benchmarks.report.text import (
 from vlv_benchmarks.roofline import sentence
 from vlv_benchmarks.turn import TOTAL
 
+EXPLAINED = (
+    "Milliseconds are of a call; intervals hold 95 % of such measurements' medians; speed is "
+    "against the row marked reference of the same batch, device and threads, turn by turn."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chapter:
@@ -70,11 +75,11 @@ def of_chapter(chapter: Chapter, record: Record) -> Iterator[Section]:
 def headline(chapter: Chapter, record: Record) -> Section:
     """Every row, those without times with their reason."""
     head = ("", "median ms (95 %)", "p50", "p99", "images/s", "tokens/s", "peak MB", "parity",
-            "of the bound", "speed against the reference")  # fmt: skip
+            "of the bound", "speed (95 %)")  # fmt: skip
     work = record.workload.get(chapter.case)
     return Section(
         title="Rows",
-        said=(work.summary,) if work else (),
+        said=(*((work.summary,) if work else ()), EXPLAINED),
         table=Table(head=head, lines=tuple(_row(chapter, each) for each in chapter.results)),
     )
 

@@ -56,8 +56,17 @@ def _chapter(chapter: Chapter, record: Record, turns: Sequence[Turn]) -> Iterato
         yield f"<h3>{escape(section.title)}</h3>"
         yield from _section(section)
         if section.title == PLOTS_AFTER:
-            drawn = "\n".join(map(_figure, plots(chapter, turns, record.ceiling)))
-            yield f'<div class="plots">\n{drawn}\n</div>'
+            yield from _plots(plots(chapter, turns, record.ceiling))
+
+
+def _plots(found: Sequence[Plot]) -> Iterator[str]:
+    """Those with something to draw, and why the others are not there."""
+    drawn = "\n".join(_figure(plot) for plot in found if plot.drawing)
+    if drawn:
+        yield f'<div class="plots">\n{drawn}\n</div>'
+    for plot in found:
+        if not plot.drawing:
+            yield f'<p class="absent">Not drawn: {escape(plot.title)}. {escape(plot.absent)}</p>'
 
 
 def _contents(titles: Sequence[str]) -> str:
@@ -111,10 +120,9 @@ def _tone(cell: str) -> str:
 
 
 def _figure(plot: Plot) -> str:
-    drawn = plot.drawing or f'<p class="absent">{escape(plot.absent)}</p>'
     keys = "".join(f"<li>{_swatch(key)}{escape(key.words)}</li>" for key in plot.legend)
     legend = f'\n<ul class="legend">{keys}</ul>' if keys else ""
-    return f"<figure><figcaption>{escape(plot.title)}</figcaption>\n{drawn}{legend}</figure>"
+    return f"<figure><figcaption>{escape(plot.title)}</figcaption>\n{plot.drawing}{legend}</figure>"
 
 
 def _swatch(key: Key) -> str:

@@ -12,6 +12,8 @@ from vlv_benchmarks.turn import TOTAL, Turn
 
 COLOURS = 8
 MOST_POINTS = 300
+ROOM = 170
+"""pixels that a roof's name needs"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +41,10 @@ def plots(chapter: Chapter, turns: Sequence[Turn], ceiling: Mapping[str, Ceiling
     """All figures of a case, in the order of the page."""
     return [
         distribution(chapter, turns),
-        stages(chapter),
         roofline(chapter, ceiling),
-        sweep(chapter),
+        stages(chapter),
         memory(chapter),
+        sweep(chapter),
     ]
 
 
@@ -228,7 +230,12 @@ def _roof_lines(roofs: Iterable[tuple[str, float, float]], x: Scale, y: Scale) -
         ridge = rate / gbps
         path = [(x(start), y(start * gbps)), (x(ridge), y(rate)), (RIGHT, y(rate))]
         yield svg.line(path, kind="roof")
-        yield svg.text(RIGHT - 4, y(rate) - 6, f"{name} {figure(rate)} GFLOP/s", kind="note end")
+        said = f"{name} {figure(rate)} GFLOP/s"
+        if x(ridge) > LEFT + ROOM:
+            # left of the ridge nothing reaches this high
+            yield svg.text(x(ridge) - 8, y(rate) + 4, said, kind="note end")
+        else:
+            yield svg.text(RIGHT - 4, y(rate) - 6, said, kind="note end")
 
 
 def _stroke(place: int, result: Result) -> str:
