@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from vlv_core.errors import UsageError
 from vlv_export.lowering._cleanup import clean, drop_unused, finish
+from vlv_export.lowering._emit import Emitter
 from vlv_export.lowering._engine_attention import NEVER, lower_for_engine
 from vlv_export.lowering._engine_join import join_prefix
 from vlv_export.lowering._linear import fold_transposes, tie_tables
@@ -22,8 +23,21 @@ from vlv_export.lowering._tail import add_tail
 from vlv_export.lowering._variant import write_graph
 from vlv_export.manifest import GraphEntry
 
+BYTES, FLOAT = ir.DataType.UINT8, ir.DataType.FLOAT
 IR_VERSION = 12
 """of onnx's format: what came with that opset"""
+MOVES = {
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
+"""operators that answer the numbers they were given"""
 WIDE = {"ConvTranspose"}
 """operators that stay in float32: TensorRT-RTX has no bfloat16 kernel for them"""
 
@@ -80,6 +94,7 @@ def _convert(model: ir.Model, part: str, dtype: str, capacity: int) -> None:
     if part == "head":
         _fix_capacity(graph, capacity)
         join_prefix(graph)
+    _convert_bytes(graph)
     fold_transposes(graph)
     tie_tables(graph)
     drop_unused(graph)
@@ -103,3 +118,21 @@ def _fix_capacity(graph: ir.Graph, capacity: int) -> None:
             assert value.shape is not None
             batch, heads, _, width = value.shape
             value.shape = ir.Shape([batch, heads, capacity, width])
+
+
+def _convert_bytes(graph: ir.Graph) -> None:
+    """Pictures become numbers at once: of bytes TensorRT takes nothing but a Cast."""
+    emit, made = Emitter(graph), set()
+    for value in graph.inputs:
+        if value.dtype == BYTES and any(node.op_type in MOVES for node, _ in value.uses()):
+            emit.anchor = graph[0]
+            wide = emit("Cast", value, dtype=FLOAT, shape=value.shape, to=FLOAT)
+            for node, index in tuple(value.uses()):
+                if node is not wide.producer():
+                    node.replace_input_with(index, wide)
+            made.add(wide)
+    for node in graph:
+        if node.op_type in MOVES and node.inputs[0] in made:
+            for value in node.outputs:
+                value.type = ir.TensorType(FLOAT)
+            made.update(node.outputs)

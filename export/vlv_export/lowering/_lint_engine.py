@@ -46,6 +46,7 @@ def engine_faults(model: ir.Model) -> Iterator[str]:
     for node in graph:
         for each in _node(node, cached=cached):
             yield f"{node.op_type} node {node.name!r}: {each}"
+    yield from _bytes(graph)
     yield from _caches(graph)
     yield from _axes("input", graph.inputs)
     yield from _axes("output", graph.outputs)
@@ -92,6 +93,13 @@ def _finite(mask: ir.Value) -> bool:
     constants = [each.const_value for each in made.inputs if each is not None and each.const_value]
     singles = [each.numpy() for each in constants if each.size == 1]
     return bool(singles) and all(np.isfinite(each.astype(np.float32)).all() for each in singles)
+
+
+def _bytes(graph: ir.Graph) -> Iterator[str]:
+    for value in graph.inputs:
+        for node, _ in value.uses():
+            if value.dtype == ir.DataType.UINT8 and node.op_type not in ("Cast", "Shape"):
+                yield f"{node.op_type} node {node.name!r} reads bytes, of which TensorRT takes Cast"
 
 
 def _caches(graph: ir.Graph) -> Iterator[str]:
