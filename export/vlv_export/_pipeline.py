@@ -126,7 +126,7 @@ class _Export:
         small = {self.keys["assets"]: assets, self.keys["golden values"]: golden}
         if _measures_bf16(self.plan):
             # Last of what needs the model, which it turns to bfloat16.
-            yardstick = self._yardstick(captioner, parts, golden)
+            yardstick = self._yardstick(captioner, golden)
             small[self.keys["yardstick"]] = yardstick
         contracts = {part.name: _contract(part) for part in parts}
         del captioner, parts
@@ -190,10 +190,10 @@ class _Export:
         key = self._model_key("vlv_export._assets", "vlv_export.facts")
         return self._step("assets", key, make)
 
-    def _yardstick(self, captioner: Captioner, parts: list[ExportPart], golden: Path) -> Path:
+    def _yardstick(self, captioner: Captioner, golden: Path) -> Path:
         def make(folder: Path) -> None:
             known = read_golden(golden / GOLDEN)
-            write_yardstick(_model(captioner), parts, known, folder / YARDSTICK)
+            write_yardstick(_model(captioner), known, folder / YARDSTICK)
 
         code = [f"vlv_export.{name}" for name in ("_yardstick", "yardstick", "_golden_cases")]
         key = key_of(golden=self.keys["golden values"], code=code_of(code))
