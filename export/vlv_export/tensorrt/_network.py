@@ -28,6 +28,8 @@ _MENDS = {
     "UNSUPPORTED_NODE_SHAPE": "give the operator the shape that the reason names",
 }
 """the parser's error code -> what to do"""
+_UNKNOWN = "Plugin not found"
+"""in the parser's words for an operator that it does not know: it then looks for a plugin"""
 _MOST_SHOWN = 8
 
 
@@ -78,7 +80,10 @@ def _refused(errors: list[Any], part: str, graph: Path) -> VlvError:
     ]
     if len(errors) > _MOST_SHOWN:
         lines.append(f"and {len(errors) - _MOST_SHOWN} more")
-    mends = dict.fromkeys(_MENDS.get(error.code().name) for error in errors)
+    mends = dict.fromkeys(
+        _MENDS.get("UNSUPPORTED_NODE" if _UNKNOWN in error.desc() else error.code().name)
+        for error in errors
+    )
     return VlvError(
         f"the compiler refuses part {part!r}: " + "; ".join(lines),
         hint="; ".join(mend for mend in mends if mend) or None,
@@ -87,6 +92,8 @@ def _refused(errors: list[Any], part: str, graph: Path) -> VlvError:
 
 def _reason(text: str) -> str:
     """One line of the parser's words, without the C++ that was false."""
+    if _UNKNOWN in text:
+        return "there is no such operator"
     line = " ".join(text.split())
     start = line.find("): ") if line.startswith("Assertion failed") else -1
     return line[start + 3 :] if start > 0 else line
