@@ -95,7 +95,8 @@ def command(
         api_key=read_key(api_key_file),
     )
     from vlv_core.loading import load
-    from vlv_core.serving._server import bind, serve
+    from vlv_core.serving._server import Host, serve
+    from vlv_core.serving.listening import bind
 
     with bind(host, port) as listener:
         captioner = load(
@@ -105,11 +106,9 @@ def command(
         def started(running: Running) -> None:
             _announce(running, domain=captioner.domain, options=options)
 
-        ended = serve(captioner, options, listener=listener, started=started)
+        # Python cannot leave a thread that hangs in foreign code, and a second signal should.
+        serve(captioner, options, listener=listener, host=Host(started, abandon=os._exit))
     click.echo("stopped", err=True)
-    if not ended:
-        # The model's thread hangs in foreign code, which may crash if Python ends around it.
-        os._exit(0)
 
 
 def read_key(file: Path | None) -> str | None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from secrets import randbits
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,6 @@ from vlv_core.serving.jobs import Event, Job
 from vlv_core.serving.options import ServeOptions
 from vlv_core.serving.refusal import Refusal
 
-if TYPE_CHECKING:
-    from vlv_core.captioner import Captioner
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -42,21 +38,17 @@ class Prepared:
 class Service:
     """A captioner, its queue and its threads. To be made where an event loop runs."""
 
-    def __init__(self, captioner: Captioner, options: ServeOptions) -> None:
-        self.options, self.full_name = options, captioner.name
+    def __init__(
+        self, engine: Engine, batcher: Batcher, metrics: Metrics, options: ServeOptions
+    ) -> None:
+        captioner = engine.captioner
+        self.engine, self.batcher, self.metrics, self.options = engine, batcher, metrics, options
+        self.full_name, self.domain = captioner.name, captioner.domain
         # The name that its maker gave it, without the hash of the content that follows.
         self.name = captioner.name.partition("@")[0]
-        self.domain = captioner.domain
         self.created = int(time.time())
-        self.metrics = Metrics()
-        self.engine = Engine(captioner, on_batch=self.metrics.on_batch)
-        self.batcher = Batcher(
-            self.engine.run, max_batch=options.max_batch, max_wait_s=options.max_wait_ms / 1000
-        )
-        self.admission = Admission(
-            self.batcher, max_queue=options.max_queue, api_key=options.api_key
-        )
-        self.metrics.watch_depth(lambda: self.admission.waiting)
+        self.admission = Admission(batcher, max_queue=options.max_queue, api_key=options.api_key)
+        metrics.watch_depth(lambda: self.admission.waiting)
         self._view = captioner.view
         self._loop = asyncio.get_running_loop()
         _warm_decoders_up()
@@ -95,10 +87,9 @@ class Service:
                 code="model_not_found",
             )
 
-    def close(self, timeout_s: float) -> bool:
-        """End the threads; whether the model's ended in time."""
+    def close(self) -> None:
+        """End the threads that prepare pictures."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        return self.batcher.close(timeout_s)
 
     def _prepare(self, body: bytes) -> Prepared:
         started = perf_counter()

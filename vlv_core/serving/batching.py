@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from math import ceil
-from threading import Condition, Thread
+from threading import Condition, Event
 from time import perf_counter
 
 from vlv_core.serving.jobs import Job
@@ -17,7 +17,7 @@ _LONGEST_RETRY_S = 60
 
 
 class Batcher:
-    """Hands jobs to `run`, batch by batch, in one thread of its own.
+    """Hands jobs to `run`, batch by batch, in the one thread that calls `work`.
 
     The oldest job decides when a batch starts, at the latest `max_wait_s` after it came, and which
     jobs may join: those with equal options, oldest first. `run` tells jobs of its own errors.
@@ -31,9 +31,8 @@ class Batcher:
         self._changed = Condition()
         self._closed = False
         self._batch_s = 0.0
-        # A daemon, so that a model that hangs cannot keep the process from ending.
-        self._thread = Thread(target=self._work, name="vlv-model", daemon=True)
-        self._thread.start()
+        self.ended = Event()
+        """set when `work` is over"""
 
     @property
     def depth(self) -> int:
@@ -59,15 +58,14 @@ class Batcher:
         batches = max(1, self.depth / self._max_batch)
         return min(_LONGEST_RETRY_S, max(1, ceil(batches * self._batch_s)))
 
-    def close(self, timeout_s: float) -> bool:
-        """Finish what waits, then end; whether the thread ended in time."""
+    def close(self) -> None:
+        """Have `work` finish what waits, and end."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Run batches until the queue is closed and empty."""
         while batch := self._next():
             started = perf_counter()
             for job in batch:
@@ -78,6 +76,7 @@ class Batcher:
                 # Without this thread every later request would wait for ever.
                 logger.exception("a batch of %d was lost", len(batch))
             self._batch_s = perf_counter() - started
+        self.ended.set()
 
     def _next(self) -> list[Job]:
         """A batch, once it is full or its oldest job waited long enough; empty at the end."""

@@ -44,17 +44,25 @@ def model() -> Recorder:
     return Recorder()
 
 
+def working(batcher: Batcher) -> Batcher:
+    """With a thread that works for it."""
+    threading.Thread(target=batcher.work, daemon=True).start()
+    return batcher
+
+
 @pytest.fixture
 def make(model: Recorder) -> Iterator[Any]:
     made = []
 
     def batcher(**options: Any) -> Batcher:
-        made.append(Batcher(model, **{"max_batch": 4, "max_wait_s": 0.0, **options}))
+        made.append(working(Batcher(model, **{"max_batch": 4, "max_wait_s": 0.0, **options})))
         return made[-1]
 
     yield batcher
     model.gate.set()
-    assert all(batcher.close(PATIENCE_S) for batcher in made)
+    for each in made:
+        each.close()
+        assert each.ended.wait(PATIENCE_S)
 
 
 def held(batcher: Batcher, model: Recorder) -> None:
@@ -132,14 +140,8 @@ def test_closing_finishes_what_waits(make: Any, model: Recorder) -> None:
     batcher = make(max_wait_s=1000.0)
     alone = job()
     batcher.submit(alone)
-    assert batcher.close(PATIENCE_S)
-    assert model.batch() == [alone]
-
-
-def test_closing_does_not_wait_for_a_model_that_hangs(make: Any, model: Recorder) -> None:
-    batcher = make()
-    held(batcher, model)
-    assert not batcher.close(0.01)
+    batcher.close()
+    assert model.batch() == [alone] and batcher.ended.wait(PATIENCE_S)
 
 
 def test_an_error_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
@@ -150,10 +152,12 @@ def test_an_error_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> N
             raise RuntimeError("planted")
         answered.set()
 
-    batcher = Batcher(model, max_batch=1, max_wait_s=0)
+    batcher = working(Batcher(model, max_batch=1, max_wait_s=0))
     batcher.submit(job(SAMPLED))
     batcher.submit(job())
-    assert answered.wait(PATIENCE_S) and batcher.close(PATIENCE_S)
+    assert answered.wait(PATIENCE_S)
+    batcher.close()
+    assert batcher.ended.wait(PATIENCE_S)
     assert "a batch of 1 was lost" in caplog.text and "planted" in caplog.text
 
 

@@ -113,7 +113,7 @@ def test_a_model_that_hangs_does_not_keep_the_process() -> None:
             process.terminate()
             answer.result(PATIENCE_S)
         _, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0 and err.endswith("stopped\n")
+    assert process.returncode == 0 and "Traceback" not in err
     assert "requests were cut off after 0.5 s of grace" in err
 
 

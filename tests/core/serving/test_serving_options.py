@@ -7,7 +7,7 @@ import pytest
 
 from vlv_core.errors import UsageError
 from vlv_core.serving import ServeOptions
-from vlv_core.serving._server import bind
+from vlv_core.serving.listening import bind
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from tests.core.toy_language import EOS, HistoryStepper, random_language
 from vlv_core.captioner import Captioner, Limits
 from vlv_core.protocols import Encoded, TopK
 from vlv_core.serving import ServeOptions
-from vlv_core.serving._server import Running, bind, serve
+from vlv_core.serving._server import Host, Running, serve
+from vlv_core.serving.listening import bind
 from vlv_core.specs import View
 
 ROOM = 24
@@ -139,7 +140,8 @@ class Server:
     captioner: Any
     running: Running
     ended: threading.Event
-    results: list[Any]
+    codes: list[int]
+    """with which the process would have been ended around a model that hangs"""
 
     @property
     def backend(self) -> ToyBackend:
@@ -192,17 +194,21 @@ def serving(captioner: Captioner | None = None, **options: Any) -> Iterator[Serv
     made = ServeOptions(port=0, **{"grace_s": 5.0, "timeout_s": PATIENCE_S, **options})
     captioner = captioner or toy()
     started: Queue[Running] = Queue()
-    ended, results = threading.Event(), []
+    ended, codes = threading.Event(), []
+
+    def abandon(code: int) -> None:
+        codes.append(code)
+        ended.set()
 
     def run() -> None:
         with bind("127.0.0.1", 0) as listener:
-            results.append(serve(captioner, made, listener=listener, started=started.put))
+            serve(captioner, made, listener=listener, host=Host(started.put, abandon))
         ended.set()
 
     threading.Thread(target=run, daemon=True).start()
     running = started.get(timeout=PATIENCE_S)
     try:
-        yield Server(captioner, running, ended, results)
+        yield Server(captioner, running, ended, codes)
     finally:
         running.stop()
         assert ended.wait(PATIENCE_S)
