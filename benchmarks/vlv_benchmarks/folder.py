@@ -40,9 +40,13 @@ def read_record(folder: Path) -> Record:
 def append_turn(folder: Path, turn: Turn) -> None:
     """Add a line to `samples.jsonl`, whole and on disk when this returns."""
     path = folder / SAMPLES
-    line = json.dumps(to_dict(turn), allow_nan=False) + "\n"
     kept = _whole_lines(path.read_bytes()) if path.is_file() else b""
-    write_atomically(path, kept + line.encode())
+    write_atomically(path, kept + line(turn))
+
+
+def line(turn: Turn) -> bytes:
+    """A turn as it stands in `samples.jsonl`. Raises ValueError for figures that are not finite."""
+    return (json.dumps(to_dict(turn), allow_nan=False) + "\n").encode()
 
 
 def read_turns(folder: Path) -> list[Turn]:
@@ -54,7 +58,7 @@ def read_turns(folder: Path) -> list[Turn]:
     if not path.is_file():
         return []
     lines = _whole_lines(path.read_bytes()).splitlines()
-    turns = [parse_turn(line, f"{path}:{i}") for i, line in enumerate(lines, start=1)]
+    turns = [parse_turn(each, f"{path}:{i}") for i, each in enumerate(lines, start=1)]
     seen: set[tuple[str, int]] = set()
     for turn in turns:
         if (turn.row, turn.turn) in seen:
@@ -63,9 +67,9 @@ def read_turns(folder: Path) -> list[Turn]:
     return turns
 
 
-def parse_turn(line: bytes | str, where: str) -> Turn:
+def parse_turn(text: bytes | str, where: str) -> Turn:
     """A turn from its line of JSON. Raises DataError, starting with `where`."""
-    return _parsed(Turn, _json(line, where), where)
+    return _parsed(Turn, _json(text, where), where)
 
 
 def samples_of(folder: Path, turns: Sequence[Turn]) -> Samples:

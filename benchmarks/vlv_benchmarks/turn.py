@@ -90,7 +90,9 @@ class Turn:
             raise ValueError(f"turn {self.turn} of {self.row} has no samples of {TOTAL!r}")
         for stage, samples in [*self.stages.items(), *self.discarded.items()]:
             if not all(0 < sample < math.inf for sample in samples):
-                raise ValueError(f"turn {self.turn} of {self.row}: {stage!r} has a time below 0")
+                raise ValueError(
+                    f"turn {self.turn} of {self.row}: {stage!r} has a time that is no time"
+                )
 
     @property
     def seconds(self) -> float:
