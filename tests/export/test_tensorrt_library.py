@@ -43,14 +43,14 @@ class Cache:
 class Config:
     """The part of IBuilderConfig that differs."""
 
-    def __init__(self, *, refuse: bytes | None = None) -> None:
+    def __init__(self, *, refuse: bytes | None = None, mismatch: bytes | None = None) -> None:
         self.hardware_compatibility_level = Level.NONE
         self.flags: list[str] = []
         self.num_compute_capabilities = 0
         self.capabilities: dict[int, str] = {}
         self.cache: Cache | None = None
         self.made: list[bytes] = []
-        self.refuse = refuse
+        self.refuse, self.mismatch = refuse, mismatch
 
     def set_flag(self, flag: str) -> None:
         self.flags.append(flag)
@@ -61,6 +61,8 @@ class Config:
 
     def set_timing_cache(self, cache: Cache, ignore_mismatch: bool) -> bool:
         assert not ignore_mismatch
+        if cache.data == self.mismatch:
+            return False
         self.cache = cache
         return True
 
@@ -166,13 +168,17 @@ def test_timings_are_kept_for_the_next_build(trt: _library.Library, tmp_path: Pa
     assert read_cache(timings(tmp_path)) == b"+1"
 
 
+OLD = b"of another driver"
+
+
+@pytest.mark.parametrize("config", [Config(refuse=OLD), Config(mismatch=OLD)])
 def test_timings_that_the_compiler_refuses_are_measured_again(
-    trt: _library.Library, tmp_path: Path
+    config: Config, trt: _library.Library, tmp_path: Path
 ) -> None:
-    write_cache(timings(tmp_path), b"of another driver")
-    config = Config(refuse=b"of another driver")
+    write_cache(timings(tmp_path), OLD)
     trt.configure(config, job(tmp_path), targets=(90,))
-    assert config.made == [b"of another driver", b""] and config.cache is not None
+    assert config.made == [OLD, b""]
+    assert config.cache is not None and config.cache.data == b""
 
 
 def test_damaged_timings_are_measured_again(
@@ -207,6 +213,14 @@ def test_rtx_is_told_its_targets(tmp_path: Path) -> None:
 def test_a_target_that_this_version_lacks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VlvError, match=r"tensorrt-rtx 11\.4\.1 does not know sm89; it has sm86"):
         rtx().configure(Config(), job(tmp_path), targets=(89,))
+
+
+def test_an_old_tensorrt_is_refused() -> None:
+    old = SimpleNamespace(__version__="10.14.1.48")
+    with pytest.raises(
+        UsageError, match=r"tensorrt 10\.14\.1\.48 is installed, and .* 11 or later"
+    ):
+        _library._Trt(old, LibraryFacts("trt", "tensorrt", "tensorrt", "10.14.1.48"))
 
 
 def test_an_absent_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ class WeightStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._places: dict[bytes, Place] = {}
+        self._places: dict[tuple[bytes, ir.DataType], Place] = {}
 
     def write(self, graph: ir.Graph, file: str) -> None:
         """Move a graph's initializers to disk: what is not there yet goes to `file`."""
@@ -61,14 +61,15 @@ class WeightStore:
 
     def _place(self, tensor: Any, path: Path) -> Place:
         data: Any = np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)
-        digest = hashlib.sha256(data).digest()
-        if digest not in self._places:
+        # TensorRT refuses one place that is read as tensors of two lengths: zeros of two types.
+        key = hashlib.sha256(data).digest(), tensor.dtype
+        if key not in self._places:
             alignment = PAGE if data.nbytes >= 1 << 20 else LINE
             with path.open("ab") as file:
                 file.write(bytes(-file.tell() % alignment))
-                self._places[digest] = Place(path.name, file.tell(), data.nbytes)
+                self._places[key] = Place(path.name, file.tell(), data.nbytes)
                 file.write(data)
-        return self._places[digest]
+        return self._places[key]
 
 
 def data_files(graph: ir.Graph) -> tuple[str, ...]:

@@ -133,7 +133,10 @@ def _layers(trt: Any, plan: Any, log: Log) -> dict[str, Any]:
     text = log.last(MESSAGE)
     if text is not None:
         return parse_message(text)
-    engine = trt.Runtime(log.logger).deserialize_cuda_engine(plan)
+    runtime = trt.Runtime(log.logger)
+    # A version-compatible engine brings its own runtime; this one was built a moment ago.
+    runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise VlvError("the compiler told no layers, and its engine cannot be opened here")
     inspector = engine.create_engine_inspector()

@@ -12,19 +12,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vlv_core.errors import VlvError
+from vlv_core.errors import UsageError, VlvError
 from vlv_export.tensorrt.caches import cache_file, read_cache, write_cache
 from vlv_export.tensorrt.gpus import gpus
 from vlv_export.tensorrt.job import BuildJob, LibraryName
 from vlv_export.tensorrt.libraries import LibraryFacts, check_targets, library
 
+LEAST_MAJOR = 11
+"""of tensorrt: from here on networks are strongly typed, and caches are updated in place"""
 _HARDWARE = {"same": "NONE", "same-sm": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
 
 
 def open_library(name: LibraryName) -> "Library":
     """Import a compiler.
 
-    Raises MissingExtra if it is absent, VlvError if it does not load or the other one is there.
+    Raises MissingExtra if it is absent, UsageError if it is too old, VlvError if it does not load
+    or the other one is there.
     """
     facts = library(name)
     facts.needed()
@@ -82,7 +85,13 @@ class _Rtx(Library):
 class _Trt(Library):
     def __init__(self, module: Any, facts: LibraryFacts) -> None:
         super().__init__(module, facts)
+        if int(self.version.split(".")[0]) < LEAST_MAJOR:
+            raise UsageError(
+                f"tensorrt {self.version} is installed, and engines need {LEAST_MAJOR} or later",
+                hint=f"pip install --upgrade 'tensorrt>={LEAST_MAJOR}'",
+            )
         self._cache: Path | None = None
+        self._timings: Any = None
 
     def targets(self, job: BuildJob) -> tuple[int, ...]:
         check_targets("trt", job.sm, job.dtype)
@@ -111,10 +120,11 @@ class _Trt(Library):
         self._cache = cache_file(
             self.package, self.version, sm=targets[0], sha256=key, root=job.cache
         )
-        cache = config.create_timing_cache(read_cache(self._cache))
-        if cache is None:
-            cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, ignore_mismatch=False)
+        for data in (read_cache(self._cache), b""):
+            # The cache must outlive the build; one of another driver is refused here or there.
+            self._timings = config.create_timing_cache(data)
+            if self._timings and config.set_timing_cache(self._timings, ignore_mismatch=False):
+                break
 
     def finish(self, config: Any) -> None:
         cache = config.get_timing_cache()
