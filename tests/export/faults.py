@@ -16,8 +16,6 @@ from tests.export import tiny_artefact
 from vlv_export.manifest import GraphEntry, VariantEntry, read_manifest, write_manifest
 from vlv_export.runtime.head import HeadStepper
 
-GRAPH = "variants/onnx-fp32/{}.onnx"
-
 
 def wrong_image_size(out: Path) -> None:
     """Pictures are prepared at another size than the model's."""
@@ -57,7 +55,7 @@ def off_by_one(out: Path) -> None:
     edit_graph(out, "head", edit, {"one": np.array(1, np.int64)})
 
 
-def stale_suffix(out: Path) -> None:
+def stale_suffix(out: Path, *, variant: str = "onnx-fp32") -> None:
     """The head attends to one cache position beyond those in use."""
 
     def edit(graph: onnx.GraphProto) -> None:
@@ -68,7 +66,7 @@ def stale_suffix(out: Path) -> None:
             node.input[1] = f"beyond.{index}"
             graph.node.insert(list(graph.node).index(node), moved)
 
-    edit_graph(out, "head", edit, {"one": np.array(1, np.int64)})
+    edit_graph(out, "head", edit, {"one": np.array(1, np.int64)}, variant=variant)
 
 
 def transposed_beams(
@@ -109,9 +107,11 @@ def edit_graph(
     part: str,
     edit: Callable[[onnx.GraphProto], None],
     constants: Mapping[str, NDArray[Any]],
+    *,
+    variant: str = "onnx-fp32",
 ) -> None:
     """Change a graph's nodes; its weights stay where they are, and the manifest agrees."""
-    path = out / GRAPH.format(part)
+    path = out / "variants" / variant / f"{part}.onnx"
     model = onnx.load(str(path), load_external_data=False)
     for name, array in constants.items():
         model.graph.initializer.append(numpy_helper.from_array(array, name))

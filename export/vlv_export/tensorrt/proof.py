@@ -47,11 +47,12 @@ def prove_engine(
     manifest = read_manifest(folder)
     entry = manifest.variant(variant)
     found = [_files(folder, manifest, entry)] if "L0" in levels else []
+    rest = [level for level in LEVELS if level in levels and level != "L0"]
     reason = not_run_here(entry)
     if any(level.state == "failed" for level in found):
-        reason = "the engine is not to be trusted"
-    rest = [level for level in LEVELS if level in levels and level != "L0"]
-    if reason:
+        distrust = "the engine is not to be trusted"
+        found += [Level(level=level, state="not run", reason=distrust) for level in rest]
+    elif reason:
         found += [_without_running(level, entry, reason) for level in rest]
     elif rest:
         golden = read_golden(folder / GOLDEN)
