@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from vlv_benchmarks.turn import Quality
+from vlv_benchmarks.turn import TOTAL, Fact, Quality
 
 SCHEMA: Final = "vlv-bench/1"
 Status = Literal["ok", "not run", "failed", "unstable"]
@@ -149,6 +149,15 @@ class Throughput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A figure that only its case has: the median over turns, and its interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bound:
     """The least time that a stage can take on this machine, and how near it came."""
 
@@ -193,11 +202,12 @@ class Result:
     """of the probe: 0.03 is 3 %"""
     latency_ms: dict[str, Latency] = field(default_factory=dict)
     throughput: Throughput = field(default_factory=Throughput)
+    measures: dict[str, Measure] = field(default_factory=dict)
     memory_mb: float | None = None
     """the highest of all turns"""
     roofline: dict[str, Bound] = field(default_factory=dict)
     quality: Quality = field(default_factory=Quality)
-    facts: dict[str, float | str] = field(default_factory=dict)
+    facts: dict[str, Fact] = field(default_factory=dict)
     output_sha256: tuple[str, ...] = ()
     """distinct ones: more than one means that turns disagreed"""
     ratio: Ratio | None = None
@@ -205,7 +215,8 @@ class Result:
     @property
     def timed(self) -> bool:
         """Whether its times may be printed: measured, and not of a row that says wrong things."""
-        return self.status in ("ok", "unstable") and self.quality.parity != "failed"
+        right = self.quality.parity != "failed"
+        return self.status in ("ok", "unstable") and right and TOTAL in self.latency_ms
 
 
 @dataclass(frozen=True, kw_only=True)

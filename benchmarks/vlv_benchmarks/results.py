@@ -8,6 +8,7 @@ from statistics import median
 from vlv_benchmarks.record import (
     Ceiling,
     Latency,
+    Measure,
     Ratio,
     Result,
     Row,
@@ -16,7 +17,7 @@ from vlv_benchmarks.record import (
 )
 from vlv_benchmarks.roofline import bounds
 from vlv_benchmarks.statistics import MOST_DRIFT, drift, interval, paired, percentile, verdict
-from vlv_benchmarks.turn import TOTAL, Quality, Turn
+from vlv_benchmarks.turn import TOTAL, Fact, Quality, Turn
 
 
 def summarise(
@@ -73,6 +74,7 @@ def _result(
         throughput=Throughput(
             images_per_s=_per_second(turns, "images"), tokens_per_s=_per_second(turns, "tokens")
         ),
+        measures=_measures(turns, seed),
         memory_mb=max(peaks, default=None),
         roofline=bounds(turns, ceiling),
         quality=quality,
@@ -115,10 +117,20 @@ def _per_second(turns: Sequence[Turn], what: str) -> float | None:
     return median(rates) if len(rates) == len(turns) else None
 
 
-def _facts(turns: Sequence[Turn]) -> dict[str, float | str]:
+def _measures(turns: Sequence[Turn], seed: int) -> dict[str, Measure]:
+    """Of figures that every turn has."""
+    found = {}
+    for name in turns[0].measures:
+        if all(name in turn.measures for turn in turns):
+            of = interval([turn.measures[name] for turn in turns], seed=seed)
+            found[name] = Measure(median=of.median, low=of.low, high=of.high)
+    return found
+
+
+def _facts(turns: Sequence[Turn]) -> dict[str, Fact]:
     """What all turns agree on; where they do not, the values stand side by side."""
     names = dict.fromkeys(name for turn in turns for name in turn.facts)
-    found: dict[str, float | str] = {}
+    found: dict[str, Fact] = {}
     for name in names:
         values = list(dict.fromkeys(turn.facts.get(name, "absent") for turn in turns))
         found[name] = values[0] if len(values) == 1 else f"varies: {', '.join(map(str, values))}"

@@ -6,6 +6,7 @@ from typing import Literal
 
 TOTAL = "total"
 """the stage that every measured turn has: one whole call, as the case defines it"""
+Fact = int | float | str
 Parity = Literal["passed", "failed", "none"]
 """none: the case compares nothing, as one that only imports a library"""
 
@@ -73,9 +74,11 @@ class Turn:
     counts: dict[str, float] = field(default_factory=dict)
     """summed over the kept calls: images, tokens; absent where a rate of them says nothing, as in a
     case that starts a process"""
+    measures: dict[str, float] = field(default_factory=dict)
+    """what only this case has, units in the names: goodput_per_s, startup_seconds"""
     work: dict[str, Work] = field(default_factory=dict)
     """by stage; a stage whose least work nobody knows is absent"""
-    facts: dict[str, float | str] = field(default_factory=dict)
+    facts: dict[str, Fact] = field(default_factory=dict)
     """what must not vary from run to run: graph nodes, artefact bytes, allocations per step"""
     peak_memory_mb: float | None = None
     """largest resident set of the process, or memory allocated on its device; 1 MB is 1e6 bytes"""

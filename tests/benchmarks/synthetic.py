@@ -65,6 +65,7 @@ def turn(
         stages={"total": tuple(total), **stages},
         discarded={"total": (ms * 2.5, ms * 1.2)},
         counts={} if of.case == "coldstart" else counts(of, calls),
+        measures={"startup_seconds": ms / 5e3} if of.case == "coldstart" else {},
         work=work(of, calls) if split else {},
         facts={"graph_nodes": 412 if of.dtype == "fp32" else 655, "tokens_per_caption": 24},
         peak_memory_mb=310 + 4 * of.batch + (420 if of.peer else 0),

@@ -12,7 +12,7 @@ import pytest
 
 from tests.benchmarks import synthetic
 from vlv_benchmarks import folder
-from vlv_benchmarks.record import Result, Row, reference
+from vlv_benchmarks.record import Latency, Result, Row, reference
 from vlv_benchmarks.schema import SHIPPED, schema, text
 from vlv_benchmarks.turn import Turn
 from vlv_core.errors import DataError
@@ -128,8 +128,10 @@ def test_rows_are_compared_within_what_does_the_same_work() -> None:
 
 
 def test_times_of_rows_that_say_wrong_things_may_not_be_printed() -> None:
-    done = Result(row=ROW, status="ok")
+    total = Latency(n=1, median=1.0, low=1.0, high=1.0, p50=1.0, mean=1.0)
+    done = Result(row=ROW, status="ok", latency_ms={"total": total})
     assert done.timed
+    assert not replace(done, latency_ms={}).timed
     assert replace(done, status="unstable").timed
     assert not replace(done, quality=synthetic.WRONG).timed
     assert not replace(done, status="failed").timed

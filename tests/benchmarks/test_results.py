@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.benchmarks import synthetic
-from vlv_benchmarks.record import Result, Row
+from vlv_benchmarks.record import Measure, Result, Row
 from vlv_benchmarks.results import summarise
 from vlv_benchmarks.turn import Probe, Quality, Rates, Turn
 
@@ -119,6 +119,13 @@ def test_there_is_no_ratio_to_a_row_that_failed() -> None:
     theirs = [turn(PEER, i, 15.0) for i in range(5)]
     assert summary([ROW, PEER], [*ours, *theirs])[1].ratio is None
     assert summary([ROW, PEER], theirs)[1].ratio is None
+
+
+def test_figures_of_a_case_alone_are_medians_over_turns() -> None:
+    turns = [turn(ROW, i, 9.0, measures={"goodput_per_s": 4.0 + i, "rare": 1.0}) for i in range(3)]
+    turns.append(turn(ROW, 3, 9.0, measures={"goodput_per_s": 50.0}))
+    (only,) = summary([ROW], turns)
+    assert only.measures == {"goodput_per_s": Measure(median=5.5, low=4.0, high=50.0)}
 
 
 def test_only_stages_that_every_turn_has_are_summed_up() -> None:

@@ -67,7 +67,8 @@ def of_chapter(chapter: Chapter, record: Record) -> Iterator[Section]:
         points=tuple((chapter.name(each), f"{sentence(each)}.") for each in chapter.timed),
         said=() if chapter.timed else ("No row has times.",),
     )
-    for section in (stages(chapter), sweep(chapter), parity(chapter), facts(chapter)):
+    optional = (stages, measures, sweep, parity, facts)
+    for section in (each(chapter) for each in optional):
         if section is not None:
             yield section
 
@@ -127,6 +128,25 @@ def _stage(result: Result, stage: str) -> str:
     if latency is None:
         return NONE
     return f"{figure(latency.mean)} ({percent(latency.mean / result.latency_ms[TOTAL].mean)})"
+
+
+def measures(chapter: Chapter) -> Section | None:
+    """Figures that only this case has."""
+    known = [each for each in chapter.timed if each.measures]
+    if not known:
+        return None
+    found = dict.fromkeys(name for each in known for name in each.measures)
+    lines = [(chapter.name(each), *(_measure(each, name) for name in found)) for each in known]
+    return Section(
+        title="Other figures",
+        said=("Medians over turns, with 95 % intervals.",),
+        table=Table(head=("", *found), lines=tuple(lines)),
+    )
+
+
+def _measure(result: Result, name: str) -> str:
+    found = result.measures.get(name)
+    return within(found.median, found.low, found.high) if found else NONE
 
 
 def sweep(chapter: Chapter) -> Section | None:
