@@ -45,7 +45,7 @@ def attention(emit: Emitter, node: ir.Node, *, never: float) -> list[ir.Value]:
     """
     query, key, value, *masks = portable.inputs(node, 3)
     causal = bool(number(node, "causal", 0))
-    mask = _finite(emit, masks[0], never) if masks else None
+    mask = _finite(emit, _lengthened(emit, masks[0], query), never) if masks else None
     if mask is not None and causal:
         steps = emit.range(emit.size(query, 2))
         own = emit("Unsqueeze", steps, emit.constant([1]))
@@ -105,6 +105,16 @@ def _scaled(emit: Emitter, query: ir.Value, scale: float) -> ir.Value:
     scaled = emit("Mul", query, emit.constant(scale, np.float32), shape=query.shape)
     emit.wide = False
     return scaled
+
+
+def _lengthened(emit: Emitter, mask: ir.Value, query: ir.Value) -> ir.Value:
+    """A mask that all queries share, once for each: runtimes do not broadcast that axis."""
+    assert mask.shape is not None and query.shape is not None
+    if mask.shape[-2] == query.shape[2]:
+        return mask
+    extent = emit("Concat", emit.size(query, 2), emit.constant([1]), axis=0)
+    shape = [*mask.shape[:-2], query.shape[2], mask.shape[-1]]
+    return emit("Expand", mask, extent, shape=shape)
 
 
 def _finite(emit: Emitter, mask: ir.Value, never: float) -> ir.Value:
