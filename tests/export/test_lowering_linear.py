@@ -109,6 +109,15 @@ def test_equal_tensors_of_two_graphs_are_stored_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["d_sum"], normal(30, 20, seed=3))
 
 
+def test_equal_bytes_of_two_types_are_two_tensors(tmp_path: Path) -> None:
+    """TensorRT refuses a place that is read as 600 numbers of one type and 1200 of another."""
+    model = stored({"wide": np.zeros(600, np.float32), "low": np.zeros(1200, np.float16)})
+    WeightStore(tmp_path).write(model.graph, "one.data")
+    places = [value.const_value for value in model.graph.initializers.values()]
+    first, second = (each for each in places if isinstance(each, ir.ExternalTensor))
+    assert first.offset != second.offset
+
+
 def test_large_tensors_start_where_a_page_does_and_small_ones_stay_in_the_graph(
     tmp_path: Path,
 ) -> None:
