@@ -1,6 +1,7 @@
 """What is checked of an artefact before any of it is opened; each refusal is one sentence.
 
 "fast" reads the small files and hashes them; weights are compared by size. "full" hashes all.
+Engines are machine code, and are hashed always.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from vlv_export.facts import (
     read_generation,
     read_preprocess,
 )
-from vlv_export.manifest import RUN_HERE, Manifest, read_manifest
+from vlv_export.manifest import ENGINES, RUN_HERE, Manifest, read_manifest
 
 if TYPE_CHECKING:
     from vlv_export.facts import Generation, Preprocess
@@ -44,13 +45,16 @@ def check_artefact(
 ) -> Manifest:
     """The manifest of a folder whose variant may be opened here.
 
-    Raises MissingExtra if onnxruntime is absent; ModelError or ConfigError if the folder is not
+    Raises MissingExtra if its runtime is absent; ModelError or ConfigError if the folder is not
     whole, was changed, or does not fit this machine.
     """
     manifest = read_manifest(folder)
     entry = manifest.variant(variant)
     _check_state(entry, name=manifest.named(variant))
-    _check_runtime(entry)
+    if entry.exporter in ENGINES:
+        check_engines(entry, name=manifest.named(variant))
+    else:
+        _check_runtime(entry)
     for part in (*CAPTION_PARTS, *(DRAWING if parts == "all" else ())):
         entry.graph(part)
     files = manifest.files if check == "full" else needed_files(manifest, entry, parts=parts)
@@ -59,7 +63,7 @@ def check_artefact(
         hashed = check == "full" or path not in weights
         check_file(folder, path, manifest.file(path), hashed=hashed)
     for part, graph in entry.graphs.items():
-        if part not in DRAWING or parts == "all":
+        if entry.exporter not in ENGINES and (part not in DRAWING or parts == "all"):
             _check_graph(folder, part, graph, manifest)
     facts = read_generation(folder)
     _check_generation(facts, entry, parts=parts)
@@ -116,13 +120,24 @@ def _check_state(entry: VariantEntry, *, name: str) -> None:
     if entry.state == "pending":
         raise ModelError(
             f"variant {name!r} is not built yet: it waits for its target",
-            hint="open another variant, or build it where it is to run",
+            hint=f"open another variant, or build it where it is to run: vlv-export build OUT "
+            f"--variant {name}",
         )
-    if entry.exporter not in RUN_HERE:
+    if entry.exporter not in (*RUN_HERE, *ENGINES):
         raise ModelError(
             f"variant {name!r} was made by the exporter {entry.exporter!r}; "
-            f"this runtime runs those of {', '.join(map(repr, RUN_HERE))}"
+            f"this runtime runs those of {', '.join(map(repr, (*RUN_HERE, *ENGINES)))}"
         )
+
+
+def check_engines(entry: VariantEntry, *, name: str) -> None:
+    """This machine can run a variant of engines. Raises MissingExtra or ModelError."""
+    from vlv_export.preflight_engines import check_device, check_host
+
+    check_host(entry, name=name)
+    from vlv_export.runtime.engine._device import find_device
+
+    check_device(entry, find_device(), name=name)
 
 
 def _check_runtime(entry: VariantEntry) -> None:

@@ -45,7 +45,7 @@ def command(
     Exit code 5 if it differs.
     """
     from vlv_export.cli._tables import show_parity
-    from vlv_export.manifest import read_manifest
+    from vlv_export.manifest import ENGINES, read_manifest
     from vlv_export.parity import EXPORT_LEVELS
     from vlv_export.parity.report import LEVELS
     from vlv_export.preflight import check_artefact
@@ -56,7 +56,8 @@ def command(
     wanted = [_level(each, LEVELS) for each in levels] or list(LEVELS if full else EXPORT_LEVELS)
     reports = {}
     for name in names:
-        if full:
+        # An engine's own L0 hashes it, on machines too that cannot run it.
+        if full and manifest.variant(name).exporter not in ENGINES:
             check_artefact(out, variant=name, check="full")
         click.echo(f"checking {name}: {', '.join(wanted)}", err=True)
         reports[name] = prove(out, name, wanted, plugins=plugins, threads=threads)

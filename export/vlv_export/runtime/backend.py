@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from vlv_core.protocols import Array
     from vlv_core.sampling import Schedule
     from vlv_core.specs import PixelSpec
-    from vlv_export.runtime.sessions import Sessions
+    from vlv_export.runtime.compiled import Compiled
 
 
 class ArtefactBackend:
     """Encoder and head are opened at once, other parts when they are first used."""
 
     def __init__(
-        self, sessions: Sessions, facts: Generation, pixels: PixelSpec, *, drawing: bool
+        self, sessions: Compiled, facts: Generation, pixels: PixelSpec, *, drawing: bool
     ) -> None:
         self.sessions = sessions
         self.facts = facts

@@ -10,13 +10,16 @@ from vlv_core.captioner import Captioner
 from vlv_core.errors import ModelError, UsageError
 from vlv_export.facts import read_generation, read_preprocess
 from vlv_export.golden import GOLDEN
+from vlv_export.manifest import ENGINES, read_manifest
 from vlv_export.preflight import Check, Parts, check_artefact, check_file, needed_files
 from vlv_export.runtime.backend import ArtefactBackend
 from vlv_export.runtime.sessions import Sessions
+from vlv_export.tensorrt.gpus import gpus
 
 if TYPE_CHECKING:
     from vlv_core.specs import OpenOptions
     from vlv_export.manifest import Manifest
+    from vlv_export.runtime.compiled import Compiled
 
 _SHORT = {"float16": "fp16", "bfloat16": "bf16"}
 """element types in the names of variants; float32 is the commands' default and names none"""
@@ -58,12 +61,16 @@ class Runtime(Captioner):
         return open_checked(sessions, manifest, parts=parts)
 
 
-def sessions_of(folder: Path, manifest: Manifest, variant: str, threads: int | None) -> Sessions:
+def sessions_of(folder: Path, manifest: Manifest, variant: str, threads: int | None) -> Compiled:
     """What runs the variant's parts. Raises MissingExtra or ModelError where nothing here can."""
+    if manifest.variant(variant).exporter in ENGINES:
+        from vlv_export.runtime.engine.opening import open_engines
+
+        return open_engines(folder, manifest, variant)
     return Sessions(folder, manifest, variant, threads)
 
 
-def open_checked(sessions: Sessions, manifest: Manifest, *, parts: Parts = "caption") -> Runtime:
+def open_checked(sessions: Compiled, manifest: Manifest, *, parts: Parts = "caption") -> Runtime:
     """The captioner of an artefact that `check_artefact` passed, proved or not.
 
     Parity opens variants with it, which nobody has proved yet.
@@ -83,21 +90,62 @@ def open_checked(sessions: Sessions, manifest: Manifest, *, parts: Parts = "capt
 
 
 def open_artefact(folder: Path, options: OpenOptions) -> Runtime:
-    """The opener of `manifest.json`. A `dtype` that is not float32 names the variant: int4, or in
-    full onnx-int4."""
-    if options.device not in ("auto", "cpu"):
-        raise UsageError(
-            f"artefacts of ONNX graphs run on the CPU, not on {options.device!r}",
-            hint="use --device cpu, or the model that was exported",
-        )
-    short = options.dtype.removeprefix("onnx-")
-    named = f"onnx-{_SHORT.get(short, short)}"
+    """The opener of `manifest.json`.
+
+    A `dtype` that is not float32 names the variant: int4, or in full rtx-bf16-sm89. `device` cuda
+    takes an engine of that dtype, auto and cpu take ONNX graphs unless an engine is named.
+    Raises UsageError for a device that no variant runs on.
+    """
+    manifest = read_manifest(folder)
     return Runtime.open(
         folder,
-        variant=None if options.dtype == "float32" else named,
+        variant=choose_variant(manifest, options.dtype, options.device),
         parts=options.parts,
         threads=options.threads,
     )
+
+
+def choose_variant(manifest: Manifest, dtype: str, device: str) -> str | None:
+    """The variant that a dtype or a name means on a device; None for the default.
+
+    Raises UsageError if none of the artefact's runs there.
+    """
+    if dtype in manifest.variants:
+        named: str | None = dtype
+    elif device.startswith("cuda"):
+        return _engine_of(manifest, None if dtype == "float32" else _SHORT.get(dtype, dtype))
+    else:
+        short = dtype.removeprefix("onnx-")
+        named = None if dtype == "float32" else f"onnx-{_SHORT.get(short, short)}"
+    is_engine = named in manifest.variants and manifest.variant(named).exporter in ENGINES
+    if not (is_engine or device in ("auto", "cpu")):
+        raise UsageError(
+            f"artefacts of ONNX graphs run on the CPU, not on {device!r}",
+            hint="use --device cpu, or the model that was exported",
+        )
+    if is_engine and device == "cpu":
+        raise UsageError(
+            f"variant {named!r} runs on a GPU, not on {device!r}", hint="use --device cuda"
+        )
+    return named
+
+
+def _engine_of(manifest: Manifest, dtype: str | None) -> str:
+    """The first engine variant of a dtype, of this machine's GPU if there is one."""
+    named = [
+        name
+        for name, entry in manifest.variants.items()
+        if entry.exporter in ENGINES and entry.state != "pending" and dtype in (None, entry.dtype)
+    ]
+    if not named:
+        raise UsageError(
+            f"no variant of this artefact runs on a GPU{f' in {dtype}' if dtype else ''}; it has "
+            f"{', '.join(manifest.variants)}",
+            hint="use --device cpu, or export again with --rtx or --trt",
+        )
+    here = {gpu.sm for gpu in gpus()}
+    fits = [each for each in named if here & set(manifest.variant(each).compat.get("sm", ()))]
+    return (fits or named)[0]
 
 
 def _prove(folder: Path, manifest: Manifest, variant: str, *, threads: int | None) -> None:

@@ -18,7 +18,7 @@ from vlv_export.runtime.cache import KvCache, Layer, Lineage, plan_moves
 if TYPE_CHECKING:
     from vlv_export.facts import Generation
     from vlv_export.manifest import GraphEntry, TensorEntry, VariantEntry
-    from vlv_export.runtime.sessions import Sessions
+    from vlv_export.runtime.compiled import Compiled
 
 ROOM = 64
 """tokens that a cache first holds beside the prefix; it doubles that room when it is full, so that
@@ -36,7 +36,7 @@ class Head:
     several such graphs, of different capacities.
     """
 
-    def __init__(self, sessions: Sessions, facts: Generation) -> None:
+    def __init__(self, sessions: Compiled, facts: Generation) -> None:
         self.sessions, self.facts = sessions, facts
         self.graph = sessions.graph("head")
         self.layers = cache_layers(self.graph)

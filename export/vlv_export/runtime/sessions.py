@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from vlv_core.errors import MissingExtra, ModelError
-from vlv_core.files import contained
-from vlv_export.runtime.memory import HostMemory, Memory
+from vlv_export.runtime.compiled import Compiled
+from vlv_export.runtime.memory import HostMemory
 from vlv_export.runtime.threads import pick_threads
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ _TYPES = {
 """what inputs and outputs may be -> onnxruntime's name of it"""
 
 
-class Sessions:
-    """Opens a part's graph when it is first used. Not safe for use from two threads at once.
+class Sessions(Compiled):
+    """Graphs run by onnxruntime. Not safe for use from two threads at once.
 
     Raises MissingExtra if onnxruntime is absent, ModelError for an unknown variant.
     """
@@ -39,20 +39,10 @@ class Sessions:
     ) -> None:
         if find_spec("onnxruntime") is None:
             raise MissingExtra("onnxruntime", extra="runtime")
-        self.folder = folder
-        self.name = manifest.named(variant)
-        self.variant = manifest.variant(variant)
+        super().__init__(folder, manifest, variant)
         self.threads = pick_threads(threads)
-        self.memory: Memory = HostMemory()
+        self.memory = HostMemory()
         self._open: dict[str, Any] = {}
-
-    def graph(self, part: str) -> GraphEntry:
-        """Raises ModelError if the variant has no such part."""
-        return self.variant.graph(part)
-
-    def file(self, part: str) -> Path:
-        """The graph's file. Raises ModelError if it lies outside the artefact."""
-        return contained(self.folder, self.graph(part).file)
 
     def weights(self, part: str) -> Path | None:
         """The folder of its files of weights, if that is not the graph's own."""
@@ -80,10 +70,6 @@ class Sessions:
         inputs: Mapping[str, NDArray[Any]],
         outputs: Sequence[str] | None = None,
     ) -> dict[str, NDArray[Any]]:
-        """Run a part on arrays by name; all outputs, or those named.
-
-        Inputs are cast to the graph's element types. Raises ModelError for a missing input.
-        """
         from vlv_export.runtime import _onnxruntime
 
         entry, session = self.graph(part), self.session(part)
@@ -104,10 +90,6 @@ class Sessions:
         *,
         varying: Sequence[str],
     ) -> Bound:
-        """A run of a part on arrays that stay where they are, of the graph's own element types.
-
-        `varying`: inputs whose content changes between runs.
-        """
         from vlv_export.runtime._onnxruntime import Bound
 
         del varying  # the graph reads all of them where they lie
