@@ -1,5 +1,6 @@
 """Figures as people read them: three significant digits, units in the heads, never a blank."""
 
+import math
 from collections.abc import Sequence
 
 from vlv_benchmarks.record import Latency, Ratio, Row
@@ -8,17 +9,16 @@ NONE = "–"
 
 
 def figure(value: float | None) -> str:
-    """Three significant digits without an exponent: 0.0123, 12.3, 1,234; a dash for None."""
+    """Three significant digits, without an exponent where zeros stay few: 0.0123, 12.3, 1,234; a
+    dash for None."""
     if value is None:
         return NONE
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
     if value == 0:
         return "0"
-    digits = 0
-    while abs(value) * 10**digits < 100 and digits < 6:
-        digits += 1
-    return f"{value:.{digits}f}"
+    rounded = abs(float(f"{value:.3g}"))
+    if rounded < 1e-6:
+        return f"{value:.2e}"
+    return f"{value:,.{max(2 - math.floor(math.log10(rounded)), 0)}f}"
 
 
 def exact(value: float | str | None) -> str:
