@@ -299,7 +299,7 @@ def test_a_crash_of_the_compiler_is_an_error(job: Callable[[Dtype], BuildJob]) -
 def test_want_of_memory_is_told_from_a_crash(job: Callable[[Dtype], BuildJob]) -> None:
     with pytest.raises(VlvError, match="ended by SIGKILL") as caught:
         build(job("fp16"), tell=lambda text: os.kill(_child(), signal.SIGKILL))
-    assert "exceed its memory" in (caught.value.hint or "")
+    assert "for want of memory" in (caught.value.hint or "")
 
 
 def test_too_little_memory_starts_nothing(

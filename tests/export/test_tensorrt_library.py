@@ -1,4 +1,4 @@
-"""What differs between the two compilers, and what they say: with a thin stand-in for TensorRT.
+"""What differs between the two compilers, with a thin stand-in for TensorRT.
 
 TensorRT itself is for machines with a GPU. Its stand-in has the calls that only `_Trt` makes, with
 the names and meanings of its Python API (TensorRT 11: Builder Config, Timing Cache, Logger).
@@ -7,7 +7,6 @@ the names and meanings of its Python API (TensorRT 11: Builder Config, Timing Ca
 import ctypes
 import hashlib
 import logging
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,6 @@ import pytest
 from vlv_core.errors import MissingExtra, UsageError, VlvError
 from vlv_export.tensorrt import _library, gpus
 from vlv_export.tensorrt._library import open_library
-from vlv_export.tensorrt._watch import Log, Progress, Stopped, progress_monitor, verbose_logger
 from vlv_export.tensorrt.caches import cache_file, read_cache, write_cache
 from vlv_export.tensorrt.gpus import Gpu
 from vlv_export.tensorrt.job import BuildJob, Hardware
@@ -314,44 +312,3 @@ def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(gpus.ctypes, "CDLL", absent)
     assert gpus.gpus() == []
-
-
-Words = tuple[str, str, int, int]
-BASES = SimpleNamespace(ILogger=object, IProgressMonitor=object)
-
-
-def test_messages_that_are_asked_for_are_kept() -> None:
-    log = Log()
-    say: Callable[[Any, str], None] = verbose_logger(BASES, log).log
-    error, verbose = SimpleNamespace(name="ERROR"), SimpleNamespace(name="VERBOSE")
-    say(verbose, "Total Activation Memory: 100 bytes")
-    say(verbose, "Total Activation Memory: 250 bytes")
-    say(verbose, "Layers:\nName: a")
-    say(verbose, "Fusing things")
-    say(error, "In a:\n  " + "x" * 5000)
-    assert log.numbers("Total Activation Memory") == [100, 250]
-    assert log.numbers("Total Weights Memory") == []
-    assert log.last("Layers:") == "Layers:\nName: a" and log.last("Fusing") is None
-    assert log.errors[0].startswith("In a: xxx") and len(log.errors[0]) < 500
-
-
-def test_progress_is_said_a_few_times_a_second() -> None:
-    said: list[Words] = []
-    progress = Progress(lambda *words: said.append(words))
-    progress.part = "head"
-    monitor = progress_monitor(BASES, progress)
-    monitor.phase_start("Timing", None, 5000)
-    assert all(monitor.step_complete("Timing", step) for step in range(5000))
-    monitor.phase_finish("Timing")
-    assert said[0] == ("head", "Timing", 0, 5000)
-    assert len(said) < 20
-
-
-def test_the_compiler_is_told_to_stop_and_meets_no_exception() -> None:
-    progress = Progress(lambda *words: None)
-    monitor = progress_monitor(BASES, progress)
-    progress.stop.set()
-    monitor.phase_start("Timing", "Building", 3)
-    assert monitor.step_complete("Timing", 0) is False
-    with pytest.raises(Stopped, match="the build was stopped"):
-        progress.check()

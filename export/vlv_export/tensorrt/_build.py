@@ -26,7 +26,7 @@ _SIZES = {
 
 
 def run(job: BuildJob, progress: Progress) -> BuildResult:
-    """Do a job. Raises UsageError, VlvError or NotProved; files are written when all are built."""
+    """Do a job, part by part; `layers.json` comes last. Raises UsageError, VlvError, NotProved."""
     library = open_library(job.library)
     started, targets = time.monotonic(), () if job.check_only else library.targets(job)
     engines: dict[str, Engine] = {}

@@ -125,7 +125,7 @@ def _crashed(code: int, said: IO[str]) -> VlvError:
     name = signal.Signals(-code).name
     return VlvError(
         f"the compiler's process was ended by {name}{last}",
-        hint="the system ends processes so that exceed its memory: free some, or leave parts out"
+        hint="most often the system, for want of memory: free some, or build on a larger machine"
         if -code == signal.SIGKILL
         else "the compiler crashed; another --dtype or --sm may build",
     )
