@@ -24,6 +24,7 @@ from tests.core.toy_language import (
 )
 from vlv_core.errors import UsageError, VlvError
 from vlv_core.generation import GenerationOptions, generate, stream
+from vlv_core.generation import words as words_of
 from vlv_core.generation.loop import nucleus
 
 # A busy machine must not fail a test.
@@ -136,6 +137,22 @@ def test_streaming_is_generating(options: dict[str, Any]) -> None:
     assert {row: tuple(tokens) for row, tokens in streamed.items()} == {
         result.row: result.tokens for result in results
     }
+
+
+def test_words_tell_why_each_row_ends() -> None:
+    chosen = list(
+        words_of(
+            HistoryStepper(range(10)), eos=(EOS,), options=GenerationOptions(max_new_tokens=12)
+        )
+    )
+    ends = {word.row: word for word in chosen if word.reason}
+    results = run(range(10), max_new_tokens=12)
+    assert [ends[result.row].reason for result in results] == [r.finish_reason for r in results]
+    assert {word.token for word in ends.values() if word.reason == "eos"} == {EOS}
+    for result in results:
+        said = [word for word in chosen if word.row == result.row]
+        assert tuple(word.token for word in said) == words(result)
+        assert sum(word.log_prob for word in said) == pytest.approx(result.logprob)
 
 
 def test_streaming_yields_each_word_before_computing_the_next() -> None:

@@ -117,6 +117,23 @@ def test_a_model_that_hangs_does_not_keep_the_process() -> None:
     assert "requests were cut off after 0.5 s of grace" in err
 
 
+def test_a_second_signal_ends_at_once() -> None:
+    command = [sys.executable, "-c", HANGS, "serve", "--port=0", "--grace-s=1000"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout and process.stderr
+        url = process.stdout.readline().split()[-1]
+        with pytest.raises(OSError, match=r"closed|reset"), ThreadPoolExecutor() as pool:
+            answer = pool.submit(ask, url, chat())
+            until(lambda: b"vlv_images_total 1.0" in metrics(url))
+            process.terminate()
+            until(lambda: "stopping: " in process.stderr.readline())
+            process.send_signal(signal.SIGINT)
+            answer.result(PATIENCE_S)
+        assert process.wait(PATIENCE_S) == 128 + signal.SIGINT
+
+
 def test_the_curl_line_of_the_banner_works(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(turned(1))
     with server("--model", str(folder), VLV_API_KEY="sesame") as (process, url):
