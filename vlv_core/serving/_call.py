@@ -8,7 +8,6 @@ import logging
 from dataclasses import dataclass, field
 from time import perf_counter, time
 from typing import Any
-from uuid import uuid4
 
 from starlette.responses import Response
 
@@ -27,7 +26,7 @@ class Gone(Exception):
 class Call:
     """Starts with the headers. `events` brings all that may happen: words, errors, the clock."""
 
-    identity: str = field(default_factory=lambda: f"chatcmpl-{uuid4().hex}")
+    identity: str
     arrived: float = field(default_factory=perf_counter)
     created: int = field(default_factory=lambda: int(time()))
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
+from secrets import token_hex
 from time import perf_counter
 
 from starlette.requests import ClientDisconnect, Request
@@ -24,9 +26,11 @@ class Completions:
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        # One random number a server and a count are as unique as one each, and cost no system call.
+        self._server, self._numbers = token_hex(8), count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call, finished = Call(), None
+        call, finished = Call(f"chatcmpl-{self._server}{next(self._numbers):08x}"), None
         try:
             with self.service.admission.inside(call.events.put_nowait):
                 finished = await self._serve(call, Request(scope, receive), send)

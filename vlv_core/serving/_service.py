@@ -72,8 +72,7 @@ class Service:
             options=self.engine.options(temperature=chat.temperature, top_p=chat.top_p),
             limit=self.engine.limit(chat.max_tokens),
             emit=emit,
-            # The seed is the row's key, so that requests of all seeds may share a batch.
-            key=randbits(64) if chat.seed is None else chat.seed,
+            key=_key(chat),
             stream=chat.stream,
         )
 
@@ -109,6 +108,13 @@ class Service:
         self.metrics.prepare.observe(perf_counter() - started)
         # The file is not needed any more, and may be large.
         return Prepared(replace(chat, picture=b""), view)
+
+
+def _key(chat: ChatRequest) -> int:
+    """The seed is the row's key, so that requests of all seeds may share a batch."""
+    if chat.seed is not None:
+        return chat.seed
+    return randbits(64) if chat.temperature else 0
 
 
 def _warm_decoders_up() -> None:
