@@ -44,7 +44,7 @@ document.getElementById('measured').textContent = JSON.stringify(
   {found, wide, figures: document.querySelectorAll('figure').length});
 </script>
 """
-"""finds words of figures that overlap or leave their frame, and whether the page scrolls sideways"""
+"""finds words of figures that overlap or leave their frame, and a page that scrolls sideways"""
 
 
 @pytest.fixture(scope="module")

@@ -226,6 +226,17 @@ def test_larger_batches_stand_further_to_the_right(record: Record) -> None:
         assert points == sorted(points)
 
 
+def test_batches_that_stand_close_are_not_written_over_each_other(record: Record) -> None:
+    rows = [synthetic.row("offline", name, batch=batch) for name in "abc" for batch in (1, 8)]
+    turns = [synthetic.turn(each, 0, ms=10.0 * each.batch, noise=0.0001) for each in rows]
+    drawn = plots.sweep(chapters(synthetic.record(rows, turns, record.samples))[0]).drawing
+    root = ElementTree.fromstring(drawn)
+    notes = [each for each in root.iter("text") if "note" in (each.get("class") or "")]
+    # three equal lines: one name above each point, one below, and none over them
+    assert sorted(each.text or "" for each in notes) == ["1", "1", "8", "8"]
+    assert len({(each.get("x"), each.get("y")) for each in notes}) == 4
+
+
 def test_the_command_writes_both_reports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], record: Record
 ) -> None:

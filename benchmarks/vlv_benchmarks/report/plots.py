@@ -12,6 +12,8 @@ from vlv_benchmarks.turn import TOTAL, Turn
 
 COLOURS = 8
 MOST_POINTS = 300
+NOTE = (26, 14)
+"""pixels between two points' words, across and down, that keep them apart"""
 ROOM = 170
 """pixels that a roof's name needs"""
 
@@ -115,14 +117,15 @@ def sweep(chapter: Chapter) -> Plot:
     x = svg.fitted([ms for ms, _ in every], start=LEFT, end=RIGHT, log=True)
     y = svg.fitted([rate for _, rate in every], start=BOTTOM, end=TOP, log=True)
     parts = svg.axes(x, y, across="p50 of a call, milliseconds", up="images/s")
-    legend = []
+    legend: list[Key] = []
+    taken: list[tuple[float, float]] = []
     for place, (label, results) in enumerate(series.items()):
         at = [(x(ms), y(rate)) for ms, rate in map(_at, results)]
         parts.append(svg.line(at, kind=f"curve {_stroke(place, results[0])}"))
         for each, (across, up) in zip(results, at, strict=True):
             said = f"{label}, batch {each.row.batch}"
             parts.append(svg.mark(across, up, shape=0, kind=f"fill{place % COLOURS}", said=said))
-            parts.append(svg.text(across, up - 9, str(each.row.batch), kind="note middle"))
+            parts += _note(across, up, str(each.row.batch), taken)
         legend.append(Key(kind=f"fill{place % COLOURS}", words=label))
     return Plot(title=title, drawing=svg.drawing(parts, said=title), legend=tuple(legend))
 
@@ -202,6 +205,15 @@ def _steps(samples: Sequence[float]) -> Iterable[tuple[float, float]]:
         yield samples[i], share
         share = (i + 1) / n
         yield samples[i], share
+
+
+def _note(x: float, y: float, words: str, taken: list[tuple[float, float]]) -> list[str]:
+    """Words above a point, or below it; none where others stand already, which `taken` collects."""
+    for beside in (y - 9, y + 19):
+        if not any(abs(x - a) < NOTE[0] and abs(beside - b) < NOTE[1] for a, b in taken):
+            taken.append((x, beside))
+            return [svg.text(x, beside, words, kind="note middle")]
+    return []
 
 
 def _at(result: Result) -> tuple[float, float]:
