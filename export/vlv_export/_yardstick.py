@@ -27,9 +27,7 @@ def write_yardstick(model: VLV, golden: Golden, path: Path) -> None:
     other use afterwards. Raises VlvError for answers that are no numbers.
     """
     model.to(torch.bfloat16)
-    parts = {
-        part.name: part for part in export_parts(model, reconstruct=model.diffusion is not None)
-    }
+    parts = _parts(model)
     errors: dict[str, dict[str, float]] = {}
     for case in golden.cases:
         worst = errors.setdefault(case.part, {})
@@ -39,6 +37,11 @@ def write_yardstick(model: VLV, golden: Golden, path: Path) -> None:
                 raise VlvError(f"the model in bfloat16 answers no numbers in {name!r}")
             worst[name] = max(worst.get(name, 0.0), error)
     write({DTYPE: errors}, path)
+
+
+def _parts(model: VLV) -> dict[str, ExportPart]:
+    drawing = model.diffusion is not None
+    return {part.name: part for part in export_parts(model, reconstruct=drawing)}
 
 
 @torch.inference_mode()

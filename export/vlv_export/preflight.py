@@ -52,6 +52,8 @@ def check_artefact(
     entry = manifest.variant(variant)
     _check_state(entry, name=manifest.named(variant))
     if entry.exporter in ENGINES:
+        for graph in entry.graphs.values():
+            contained(folder, graph.file)
         check_engines(entry, name=manifest.named(variant))
     else:
         _check_runtime(entry)

@@ -1,10 +1,11 @@
 """What the tests of exporting share: a tiny model's parts and neutral graphs, made once."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.export import engine_artefact, lowering_graphs, tiny_artefact, tiny_golden
+from tests.export import engine_artefact, engine_graphs, lowering_graphs, tiny_artefact, tiny_golden
 from vlv_core.captioner import Captioner
 from vlv_core.loading import load
 from vlv_core.parts import ExportPart
@@ -49,4 +50,17 @@ def with_engines(tiny: Tiny, proven: Path, tmp_path_factory: pytest.TempPathFact
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     out = tiny_artefact.copy(proven, tmp_path_factory.mktemp("with_engines"))
     engine_artefact.add(out, RtxExporter({"sm": "86"}), *tiny)
+    return out
+
+
+@pytest.fixture(scope="session")
+def compiled(
+    proven: Path, tiny: Tiny, captioner: Captioner, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The artefact with golden values, the graphs that engines are made from, and an engine
+    variant whose files are none; copy it before changing."""
+    out = Path(shutil.copytree(proven, tmp_path_factory.mktemp("compiled") / "OUT"))
+    engine_graphs.add(out, tiny[1], dtypes=("fp32", "fp16", "bf16"))
+    engine_graphs.add_yardstick(out, captioner)
+    engine_graphs.pretend_engine(out)
     return out

@@ -1,76 +1,94 @@
-"""What the tests of graphs for engines share: neutral graphs built, and a head run step by step."""
+"""Variants of the graphs that engines are compiled from, and an engine that is one of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx_ir as ir
-import onnxruntime as ort
-import torch
-from numpy.typing import NDArray
-
-from vlv_core.parts import ExportPart
-from vlv_export._capture import capture
+from tests.export import tiny_artefact
+from vlv_core.captioner import Captioner
+from vlv_export._yardstick import write_yardstick
+from vlv_export.golden import GOLDEN, read_golden
 from vlv_export.lowering._engine import build_engine_graphs
-from vlv_export.manifest import GraphEntry
+from vlv_export.manifest import GraphEntry, VariantEntry, read_manifest, write_manifest
+from vlv_export.yardstick import YARDSTICK
 
-Arrays = Mapping[str, NDArray[Any]]
-CAPACITY = 24
-ELEMENTS = {"fp32": "float32", "fp16": "float16", "simulated": "float32"}
-"""form -> element type of its cache, in numpy"""
-
-
-def neutral(part: ExportPart, folder: Path) -> Path:
-    """The part's neutral graph."""
-    path = folder / f"{part.name}.onnx"
-    ir.save(capture(part), path, external_data=f"{part.name}.data", size_threshold_bytes=0)
-    return path
+CAPACITIES = (16, 24)
+"""of the tiny model's 24 positions"""
+ENGINE = "rtx-fp16-sm89"
 
 
-def build(
-    graphs: Mapping[str, Path], folder: Path, dtype: str, *capacities: int
-) -> dict[str, GraphEntry]:
-    return build_engine_graphs(graphs, folder, dtype=dtype, capacities=capacities or (CAPACITY,))
+def add(
+    out: Path,
+    neutral: Mapping[str, Path],
+    *,
+    dtypes: Sequence[str],
+    capacities: Sequence[int] = CAPACITIES,
+) -> None:
+    """Write variants onnx24-DTYPE into an artefact."""
+    manifest = read_manifest(out)
+    variants = dict(manifest.variants)
+    for dtype in dtypes:
+        home = f"variants/onnx24-{dtype}"
+        graphs = build_engine_graphs(neutral, out / home, dtype=dtype, capacities=capacities)
+        variants[f"onnx24-{dtype}"] = VariantEntry(
+            exporter="onnx",
+            dtype=dtype,
+            state="proved",
+            graphs={part: tiny_artefact._within(home, entry) for part, entry in graphs.items()},
+            kv={"capacity": max(capacities)},
+        )
+    write_manifest(replace(manifest, variants=variants), out)
+    tiny_artefact.relist(out)
 
 
-def session(path: Path, *, weights: Path | None = None) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    if weights is not None:
-        key = "session.model_external_initializers_file_folder_path"
-        options.add_session_config_entry(key, str(weights))
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def add_yardstick(out: Path, captioner: Captioner) -> None:
+    """Write yardstick.json beside the golden values of this model."""
+    backend: Any = captioner.backend
+    write_yardstick(deepcopy(backend.model), read_golden(out / GOLDEN), out / YARDSTICK)
+    tiny_artefact.relist(out)
 
 
-class EngineHead:
-    """A joined head that is called as the traced module is, or as an engine is."""
+def pretend_engine(out: Path, *, most: int = 3, prefix: int = 4, **compat: Any) -> None:
+    """A variant of engines whose files are no engines: for sm89, of onnx24-fp16."""
+    manifest = read_manifest(out)
+    graphs = {}
+    for part, entry in manifest.variant("onnx24-fp16").graphs.items():
+        file = f"variants/{ENGINE}/{part}.engine"
+        (out / file).parent.mkdir(exist_ok=True)
+        (out / file).write_bytes(f"the engine of {part}".encode())
+        graphs[part] = replace(entry, file=file, data=(), opset=0)
+    built = {
+        "sm": [89],
+        "os": "Linux",
+        "machine": "x86_64",
+        "runtime": "tensorrt-rtx",
+        "version": "1.7.1.116",
+        "graphs": "onnx24-fp16",
+        "hardware": "same",
+        "version_compatible": False,
+        "device_bytes": 10**6,
+    }
+    engines = VariantEntry(
+        exporter="rtx",
+        dtype="fp16",
+        state="built",
+        graphs=graphs,
+        profiles={part: _profiles(part, each, most, prefix) for part, each in graphs.items()},
+        kv={"capacity": max(CAPACITIES)},
+        compat={**built, **compat},
+    )
+    write_manifest(replace(manifest, variants={**manifest.variants, ENGINE: engines}), out)
+    tiny_artefact.relist(out)
 
-    def __init__(self, part: ExportPart, opened: ort.InferenceSession, element: str) -> None:
-        self.part, self.session, self.element = part, opened, element
-        self.noise = np.random.default_rng(8)
 
-    def __call__(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
-        """prefix (B, M, D), tokens (B, T), position, *past -> logits, *present."""
-        prefix, tokens, position, *past = (each.numpy() for each in tensors)
-        rows, length, width = prefix.shape
-        given = np.concatenate([prefix, self._noise(rows, tokens.shape[1], width)], axis=1)
-        # A token of -1 takes the prefix's row; the other rows of `prefix` must not be read.
-        joined = np.concatenate([np.full((rows, length), -1), tokens], axis=1)
-        inputs = {"prefix": given, "tokens": joined, "position": position, "k": np.array([3])}
-        for (name, _), each in zip(self.part.state, past, strict=True):
-            inputs[name] = self._fixed(each)
-        names = [spec.name for spec in self.part.outputs]
-        found = self.session.run(names, inputs)
-        return [torch.from_numpy(each) for each in found]
-
-    def _fixed(self, cache: NDArray[Any]) -> NDArray[Any]:
-        """A cache of the graph's own capacity, full of garbage beyond what is given."""
-        rows, heads, given, width = cache.shape
-        made = 1000 * self._noise(rows, heads, CAPACITY, width)
-        made[:, :, :given] = cache[:, :, :CAPACITY]
-        return made.astype(self.element)
-
-    def _noise(self, *shape: int) -> NDArray[np.float32]:
-        return self.noise.standard_normal(shape).astype(np.float32)
+def _profiles(
+    part: str, entry: GraphEntry, most: int, prefix: int
+) -> list[dict[str, tuple[int, int, int]]]:
+    rows = (1, 2, most)
+    if part.startswith("head"):
+        lengths = ((1, prefix, prefix), (1, 1, 1))
+        return [{"batch": rows, "length": each, "k": (1, 4, 512)} for each in lengths]
+    axes = {axis for each in entry.inputs for axis in each.shape if isinstance(axis, str)}
+    return [{axis: rows if axis == "batch" else (1, 4, 77) for axis in axes}]

@@ -46,13 +46,13 @@ def sold_as_fp16(out: Path) -> None:
     change_variant(out, "onnx-fp16", engine)
 
 
-def off_by_one(out: Path) -> None:
+def off_by_one(out: Path, *, variant: str = "onnx-fp32") -> None:
     """The head takes every position for the next one."""
 
     def edit(graph: onnx.GraphProto) -> None:
         insert_before(graph, "position", helper.make_node("Add", ["position", "one"], ["next"]))
 
-    edit_graph(out, "head", edit, {"one": np.array(1, np.int64)})
+    edit_graph(out, "head", edit, {"one": np.array(1, np.int64)}, variant=variant)
 
 
 def stale_suffix(out: Path, *, variant: str = "onnx-fp32") -> None:
@@ -67,6 +67,16 @@ def stale_suffix(out: Path, *, variant: str = "onnx-fp32") -> None:
             graph.node.insert(list(graph.node).index(node), moved)
 
     edit_graph(out, "head", edit, {"one": np.array(1, np.int64)}, variant=variant)
+
+
+def swapped_caches(out: Path, *, variant: str) -> None:
+    """In one layer, keys are written into the cache of values and values into that of keys."""
+
+    def edit(graph: onnx.GraphProto) -> None:
+        key, value, *_ = [node for node in graph.node if node.op_type == "TensorScatter"]
+        key.input[0], value.input[0] = value.input[0], key.input[0]
+
+    edit_graph(out, "head", edit, {}, variant=variant)
 
 
 def transposed_beams(
