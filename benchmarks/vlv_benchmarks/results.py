@@ -30,7 +30,7 @@ def summarise(
 ) -> tuple[Result, ...]:
     """One result for each row of the plan, in its order.
 
-    refused: key of a row that cannot run -> why, in a sentence
+    refused: key of a row that cannot run -> why, in a sentence; a row with turns did run
     ceiling: by device
     seed: of the bootstrap
     """
@@ -50,7 +50,7 @@ def summarise(
 def _result(
     row: Row, turns: Sequence[Turn], refusal: str, ceiling: Ceiling | None, seed: int
 ) -> Result:
-    if refusal or not turns:
+    if not turns:
         return Result(row=row, status="not run", reason=refusal or "no turn has ended yet")
     error = next((turn.error for turn in turns if turn.error), None)
     if error:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from vlv_benchmarks.record import Bound, BoundBy, Ceiling, Result
+from vlv_benchmarks.text import percent
 from vlv_benchmarks.turn import TOTAL, Turn, Work
 
 NEAR = 0.8
@@ -42,7 +43,7 @@ def sentence(result: Result) -> str:
     total = result.latency_ms[TOTAL].mean
     worst = _worst(result)
     spent = result.latency_ms[worst].mean
-    opening = "" if worst == TOTAL else f"{worst} takes {spent / total:.0%} of the time, "
+    opening = "" if worst == TOTAL else f"{worst} takes {percent(spent / total)} of the time, "
     bound = result.roofline.get(worst)
     if bound is None:
         return f"{opening}no bound is known: its least work is not stated"
@@ -52,12 +53,14 @@ def sentence(result: Result) -> str:
 
 def _nearness(bound: Bound, spent: float, total: float) -> str:
     if bound.share > 1:
-        return f"at {bound.share:.0%} of the measured ceiling: caches serve part of what it reads"
+        return (
+            f"at {percent(bound.share)} of the measured ceiling: caches serve part of what it reads"
+        )
     if bound.share >= NEAR:
-        return f"at {bound.share:.0%} of what this machine can: little is left to win there"
+        return f"at {percent(bound.share)} of what this machine can: little is left to win there"
     least = bound.share * spent
     return (
-        f"at {bound.share:.0%} of what this machine can; at the bound a call would be "
+        f"at {percent(bound.share)} of what this machine can; at the bound a call would be "
         f"{total / (total - spent + least):.2f}x as fast"
     )
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import synthetic
+from vlv_benchmarks import text
 from vlv_benchmarks.record import Latency, Ratio, Record, Result, Row, Samples
-from vlv_benchmarks.report import text
 from vlv_benchmarks.report.chapter import chapters, swept
 from vlv_benchmarks.report.markdown import QUICK, markdown
 from vlv_benchmarks.turn import Turn
@@ -132,6 +132,15 @@ def test_figures_have_three_digits(value: float | None, shown: str) -> None:
 )  # fmt: skip
 def test_counts_are_exact(value: float | str | None, shown: str) -> None:
     assert text.exact(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.416, "42%"), (1.5, "150%"), (650.15, "65,015%"), (0.0312, "3.1%"), (0.09951, "10%"),
+     (0.03, "3%"), (0.00041, "0.041%"), (0.0, "0%"), (1.0, "100%"), (None, "–")],
+)  # fmt: skip
+def test_small_shares_are_not_called_nought(share: float | None, shown: str) -> None:
+    assert text.percent(share) == shown
 
 
 @pytest.mark.parametrize(

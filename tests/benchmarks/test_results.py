@@ -55,6 +55,11 @@ def test_rows_that_did_not_run_say_why() -> None:
     assert (waiting.status, waiting.reason) == ("not run", "no turn has ended yet")
 
 
+def test_a_row_that_ran_cannot_be_called_not_run() -> None:
+    (only,) = summary([ROW], [turn(ROW, 0, 10.0)], **{ROW.key: "it looks bad"})
+    assert only.status == "ok"
+
+
 def test_one_failed_turn_fails_the_row() -> None:
     broken = Turn(row=ROW.key, turn=1, started="", error="out of memory after 3 s")
     (only,) = summary([ROW], [turn(ROW, 0, 10.0), broken])

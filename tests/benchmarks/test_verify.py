@@ -83,6 +83,11 @@ def _hidden(data: dict[str, Any]) -> None:
     data["result"][0]["status"] = "not run"
 
 
+def _embarrassing(data: dict[str, Any]) -> None:
+    row = data["result"][0]["row"]
+    data["result"][0] = {"row": row, "status": "not run", "reason": "no time"}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -94,6 +99,7 @@ def _hidden(data: dict[str, Any]) -> None:
         (_share, "roofline.encode.share is 0.99, and the samples say 0."),
         (_steady, "status is 'ok', and the samples say 'unstable'"),
         (_tail, "latency_ms.total.p99 is 31.0, and the samples say None"),
+        (_embarrassing, "status is 'not run', and the samples say 'ok'"),
         (_hidden, "status is 'not run', and the samples say 'ok'"),
     ],
 )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from vlv_benchmarks.record import Record, Result
 from vlv_benchmarks.report.section import Section, Table
-from vlv_benchmarks.report.text import (
+from vlv_benchmarks.roofline import sentence
+from vlv_benchmarks.text import (
     NONE,
     exact,
     figure,
@@ -15,7 +16,6 @@ from vlv_benchmarks.report.text import (
     tail,
     within,
 )
-from vlv_benchmarks.roofline import sentence
 from vlv_benchmarks.turn import TOTAL
 
 EXPLAINED = (

@@ -7,10 +7,10 @@ from vlv_benchmarks.record import Bound, Ceiling, Result
 from vlv_benchmarks.report import svg
 from vlv_benchmarks.report.chapter import Chapter, swept
 from vlv_benchmarks.report.svg import BOTTOM, LEFT, RIGHT, TOP, Scale
-from vlv_benchmarks.report.text import figure
+from vlv_benchmarks.text import figure
 from vlv_benchmarks.turn import TOTAL, Turn
 
-COLOURS = 8
+COLOURS = 12
 MOST_POINTS = 300
 NOTE = (26, 14)
 """pixels between two points' words, across and down, that keep them apart"""
@@ -244,8 +244,8 @@ def _roof_lines(roofs: Iterable[tuple[str, float, float]], x: Scale, y: Scale) -
         yield svg.line(path, kind="roof")
         said = f"{name} {figure(rate)} GFLOP/s"
         if x(ridge) > LEFT + ROOM:
-            # left of the ridge nothing reaches this high
-            yield svg.text(x(ridge) - 8, y(rate) + 4, said, kind="note end")
+            # above the ridge and left of it nothing reaches
+            yield svg.text(x(ridge) + 4, y(rate) - 6, said, kind="note end")
         else:
             yield svg.text(RIGHT - 4, y(rate) - 6, said, kind="note end")
 

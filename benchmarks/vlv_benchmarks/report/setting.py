@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from vlv_benchmarks.record import Record, Result
 from vlv_benchmarks.report.section import Section, Table
-from vlv_benchmarks.report.text import NONE, figure, size
+from vlv_benchmarks.text import NONE, figure, size
 
 
 def closing(record: Record) -> list[Section]:

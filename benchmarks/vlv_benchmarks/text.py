@@ -29,7 +29,12 @@ def exact(value: float | str | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    return NONE if share is None else f"{share:.0%}"
+    """`42%`, `3.1%`, `0.04%`: two digits of small ones, which nought would hide."""
+    if share is None:
+        return NONE
+    if share == 0 or share >= 0.0995:
+        return f"{share:,.0%}"
+    return f"{figure(float(f'{100 * share:.2g}')).rstrip('0').rstrip('.')}%"
 
 
 def within(middle: float, low: float, high: float) -> str:
