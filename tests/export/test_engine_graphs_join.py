@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
-from tests.export.engine_graphs import build, session
+from tests.export.graphs_for_engines import build, session
 from tests.export.lowering_graphs import graph_of, run, value
 from vlv_core.errors import UsageError
 from vlv_core.parts import ExportPart

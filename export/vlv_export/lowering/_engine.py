@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from vlv_core.errors import UsageError
 from vlv_export.lowering._cleanup import clean, drop_unused, finish
-from vlv_export.lowering._emit import Emitter
+from vlv_export.lowering._emit import Emitter, replace
 from vlv_export.lowering._engine_attention import NEVER, lower_for_engine
 from vlv_export.lowering._engine_join import join_prefix
 from vlv_export.lowering._linear import fold_transposes, tie_tables
@@ -95,6 +95,7 @@ def _convert(model: ir.Model, part: str, dtype: str, capacity: int) -> None:
         _fix_capacity(graph, capacity)
         join_prefix(graph)
     _convert_bytes(graph)
+    _spell_out_einsums(graph)
     fold_transposes(graph)
     tie_tables(graph)
     drop_unused(graph)
@@ -136,3 +137,18 @@ def _convert_bytes(graph: ir.Graph) -> None:
             for value in node.outputs:
                 value.type = ir.TensorType(FLOAT)
             made.update(node.outputs)
+
+
+def _spell_out_einsums(graph: ir.Graph) -> None:
+    """An Einsum of one operand that only orders its axes is a Transpose, which no one takes for a
+    product."""
+    emit = Emitter(graph)
+    for node in tuple(graph):
+        if node.op_type == "Einsum" and len(node.inputs) == 1:
+            equation = node.attributes["equation"].as_string().replace(" ", "")
+            before, _, after = equation.partition("->")
+            if sorted(before) == sorted(after) and len(set(before)) == len(before):
+                emit.anchor = node
+                perm = [before.index(axis) for axis in after]
+                shape = node.outputs[0].shape
+                replace(node, [emit("Transpose", node.inputs[0], perm=perm, shape=shape)])
