@@ -60,7 +60,7 @@ def _nearness(bound: Bound, spent: float, total: float) -> str:
         return f"at {percent(bound.share)} of what this machine can: little is left to win there"
     least = bound.share * spent
     return (
-        f"at {percent(bound.share)} of what this machine can; at the bound a call would be "
+        f"at {percent(bound.share)} of what this machine can; at the bound a call is "
         f"{total / (total - spent + least):.2f}x as fast"
     )
 

@@ -103,7 +103,7 @@ def test_the_sentence_names_the_stage_with_most_to_win() -> None:
     said = sentence(result(turn(encode=10.0, decode=20.0)))
     assert said == (
         "decode takes 65% of the time, bound by memory traffic, at 10% of what this machine can; "
-        "at the bound a call would be 2.38x as fast"
+        "at the bound a call is 2.38x as fast"
     )
 
 

@@ -245,7 +245,7 @@ def _roof_lines(roofs: Iterable[tuple[str, float, float]], x: Scale, y: Scale) -
         said = f"{name} {figure(rate)} GFLOP/s"
         if x(ridge) > LEFT + ROOM:
             # above the ridge and left of it nothing reaches
-            yield svg.text(x(ridge) + 4, y(rate) - 6, said, kind="note end")
+            yield svg.text(x(ridge) - 4, y(rate) - 6, said, kind="note end")
         else:
             yield svg.text(RIGHT - 4, y(rate) - 6, said, kind="note end")
 
