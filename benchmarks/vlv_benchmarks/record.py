@@ -36,6 +36,7 @@ class Row:
     reference: bool = False
     """whether the other rows of its group are compared with it"""
     options: dict[str, Value] = field(default_factory=dict)
+    """what its work is, where a case has several: rows are compared with equal ones alone"""
 
     @property
     def key(self) -> str:
@@ -46,9 +47,10 @@ class Row:
         return "/".join(part for part in (*named, *placed, *options) if part)
 
     @property
-    def group(self) -> tuple[str, str, int, str, int]:
+    def group(self) -> tuple[str, str, int, str, int, tuple[tuple[str, Value], ...]]:
         """Rows that do the same work on the same means, so that their times may be compared."""
-        return self.case, self.model, self.batch, self.device, self.threads
+        work = tuple(sorted(self.options.items()))
+        return self.case, self.model, self.batch, self.device, self.threads, work
 
 
 @dataclass(frozen=True, kw_only=True)

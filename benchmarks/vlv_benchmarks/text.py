@@ -66,19 +66,21 @@ def size(count: float) -> str:
 
 def names(rows: Sequence[Row]) -> dict[str, str]:
     """key -> what a row is called beside the others: its label, and what else tells it apart."""
-    vary = {
-        what: len({getattr(row, what) for row in rows}) > 1
+    vary = [
+        what
         for what in ("batch", "device", "threads")
+        if len({getattr(row, what) for row in rows}) > 1
+    ]
+    options = dict.fromkeys(name for row in rows for name in row.options)
+    vary_too = [name for name in options if len({row.options.get(name) for row in rows}) > 1]
+    return {row.key: _name(row, vary, vary_too) for row in rows}
+
+
+def _name(row: Row, vary: Sequence[str], options: Sequence[str]) -> str:
+    said = {
+        "batch": f"batch {row.batch}",
+        "device": row.device,
+        "threads": f"{row.threads} thread{'s' * (row.threads != 1)}",
     }
-    return {row.key: _name(row, vary) for row in rows}
-
-
-def _name(row: Row, vary: dict[str, bool]) -> str:
-    parts = [row.label]
-    if vary["batch"]:
-        parts.append(f"batch {row.batch}")
-    if vary["device"]:
-        parts.append(row.device)
-    if vary["threads"]:
-        parts.append(f"{row.threads} threads")
-    return ", ".join(parts)
+    chosen = (f"{name} {row.options[name]}" for name in options if name in row.options)
+    return ", ".join([row.label, *(said[what] for what in vary), *chosen])

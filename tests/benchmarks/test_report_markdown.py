@@ -164,11 +164,19 @@ def test_a_row_is_called_by_what_tells_it_apart() -> None:
         Row(case="c", backend="b", label="ours", model="m", batch=8, device="cuda", threads=2),
     ]
     assert [*text.names(rows).values()] == [
-        "ours, batch 1, cpu, 1 threads",
-        "ours, batch 8, cpu, 1 threads",
+        "ours, batch 1, cpu, 1 thread",
+        "ours, batch 8, cpu, 1 thread",
         "ours, batch 8, cuda, 2 threads",
     ]
     assert [*text.names(rows[:1]).values()] == ["ours"]
+
+
+def test_options_that_differ_are_part_of_the_name() -> None:
+    rows = [
+        Row(case="c", backend="b", label="ours", model="m", options={"steps": steps, "cfg": 3.0})
+        for steps in (10, 20)
+    ]
+    assert [*text.names(rows).values()] == ["ours, steps 10", "ours, steps 20"]
 
 
 def test_chapters_are_cases_of_a_model_in_the_order_of_the_plan() -> None:
