@@ -73,7 +73,12 @@ def names(rows: Sequence[Row]) -> dict[str, str]:
     ]
     options = dict.fromkeys(name for row in rows for name in row.options)
     vary_too = [name for name in options if len({row.options.get(name) for row in rows}) > 1]
-    return {row.key: _name(row, vary, vary_too) for row in rows}
+    called = {row.key: _name(row, vary, vary_too) for row in rows}
+    given = list(called.values())
+    # two rows of one name would be taken for each other: the key tells all apart
+    return {
+        key: name if given.count(name) == 1 else f"{name} ({key})" for key, name in called.items()
+    }
 
 
 def _name(row: Row, vary: Sequence[str], options: Sequence[str]) -> str:

@@ -179,6 +179,21 @@ def test_options_that_differ_are_part_of_the_name() -> None:
     assert [*text.names(rows).values()] == ["ours, steps 10", "ours, steps 20"]
 
 
+def test_rows_of_one_label_are_told_apart_by_their_keys() -> None:
+    rows = [Row(case="c", backend="b", label="ours", model="m", dtype=each) for each in ("x", "y")]
+    assert [*text.names(rows).values()] == ["ours (c/b/m/x/b1/cpu/t1)", "ours (c/b/m/y/b1/cpu/t1)"]
+
+
+def test_lines_of_one_label_are_not_joined_in_a_sweep() -> None:
+    rows = [
+        synthetic.row("offline", "ours", batch=batch, dtype=dtype)
+        for dtype in ("fp32", "int8") for batch in (1, 4)
+    ]  # fmt: skip
+    turns = [synthetic.turn(each, 0, ms=9.0) for each in rows]
+    (only,) = chapters(synthetic.record(rows, turns, Samples(turns=4, sha256="0")))
+    assert [len(found) for found in swept(only).values()] == [2, 2]
+
+
 def test_chapters_are_cases_of_a_model_in_the_order_of_the_plan() -> None:
     assert [each.title for each in chapters(afternoon())] == [
         "single: mini", "offline: mini", "coldstart: mini",

@@ -1,9 +1,9 @@
 """What a report says of a case; `markdown` and `page` only set it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vlv_benchmarks.record import Record, Result
+from vlv_benchmarks.record import Record, Result, Row
 from vlv_benchmarks.report.section import Section, Table
 from vlv_benchmarks.roofline import sentence
 from vlv_benchmarks.text import (
@@ -165,13 +165,17 @@ def sweep(chapter: Chapter) -> Section | None:
 
 def swept(chapter: Chapter) -> dict[str, list[Result]]:
     """label -> its rows by batch, smallest first; only labels with several that count images."""
-    rows = [row for row in chapter.timed if row.throughput.images_per_s is not None]
-    called = names([each.row for each in rows])
-    series: dict[str, list[Result]] = {}
-    for each in sorted(rows, key=lambda each: each.row.batch):
-        label = called[each.row.key].replace(f", batch {each.row.batch}", "")
-        series.setdefault(label, []).append(each)
-    return {label: each for label, each in series.items() if len(each) > 1}
+    counted = [each for each in chapter.timed if each.throughput.images_per_s is not None]
+    found: dict[str, list[Result]] = {}
+    for each in sorted(counted, key=lambda each: each.row.batch):
+        found.setdefault(_any_batch(each.row).key, []).append(each)
+    several = [results for results in found.values() if len(results) > 1]
+    called = names([_any_batch(results[0].row) for results in several])
+    return {called[_any_batch(results[0].row).key]: results for results in several}
+
+
+def _any_batch(row: Row) -> Row:
+    return replace(row, batch=1)
 
 
 def parity(chapter: Chapter) -> Section | None:
