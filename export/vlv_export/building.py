@@ -168,7 +168,7 @@ class _Work:
             entry = compile_engines(
                 graphs,
                 of,
-                named=like.compat["graphs"],
+                source=like.compat["graphs"],
                 target=wanted.target,
                 profiles=profiles_of(like),
                 folder=folder,

@@ -43,7 +43,11 @@ TOML
 "$bin/python" -m vlv_plugins.scenes.make "$work/pictures" --count 3 >/dev/null
 "$bin/vlv" caption "$work/pictures" --model "$work/run/model" --max-new-tokens 8 --out "$work/captions.jsonl"
 [ "$(grep -c '"status": *"ok"' "$work/captions.jsonl")" = 3 ] || { cat "$work/captions.jsonl"; exit 1; }
-"$bin/vlv-export" "$work/run/model" -o "$work/artefact" --onnx
+# Engines of the same encoder, where their compiler is installed.
+engines=(--rtx --sm "86,120" --dtype fp32)
+"$bin/python" -c 'import tensorrt_rtx' 2>/dev/null || engines=()
+"$bin/vlv-export" "$work/run/model" -o "$work/artefact" --onnx "${engines[@]}"
+[ "${#engines[@]}" = 0 ] || [ -s "$work/artefact/variants/rtx-fp32-sm86+120/encoder.engine" ] || { echo "no engine"; exit 1; }
 "$bin/vlv" caption "$work/pictures" --model "$work/artefact" --max-new-tokens 8 --out "$work/exported.jsonl"
 words() { "$bin/python" -c 'import json, sys; print([json.loads(line)["caption"] for line in open(sys.argv[1])])' "$1"; }
 [ "$(words "$work/captions.jsonl")" = "$(words "$work/exported.jsonl")" ] || { echo "exported, it says other words"; exit 1; }

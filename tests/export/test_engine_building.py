@@ -121,7 +121,8 @@ def test_what_cannot_be_built_here_is_told_in_a_sentence(out: Path) -> None:
     pending(out)
     before = tree(out)
     with pytest.raises(
-        NotProved, match=r"^trt-fp16 waits for the package tensorrt and a GPU, for which"
+        NotProved,
+        match=r"^trt-fp16 waits for its machine: here is no package tensorrt and no GPU, and",
     ) as told:
         build(out)
     assert told.value.exit_code == 5
@@ -136,7 +137,10 @@ def test_a_gpu_of_another_kind_than_asked_is_told(
     monkeypatch.setattr(engines, "library", lambda name: known)
     here.append(Gpu("a card", 89))
     target = engines.Target(library="trt", dtype="fp16", sm=(90,))
-    assert target.waits() == "trt-fp16 waits for an sm90 GPU (here is sm89)"
+    assert (
+        target.waits()
+        == "trt-fp16-sm90 waits for its machine: here is an sm89 GPU, and it is for sm90"
+    )
     assert not replace(target, sm=(89,)).waits()
 
 
@@ -279,7 +283,7 @@ def test_the_command_builds_and_says_what_came_of_it(
     assert "build rtx-fp16-sm89" in said.err
     pending(out)
     assert run(app, name="vlv-export", args=["build", str(out)]) == 5
-    assert "error: trt-fp16 waits for the package tensorrt" in capsys.readouterr().err
+    assert "error: trt-fp16 waits for its machine" in capsys.readouterr().err
     assert run(app, name="vlv-export", args=["inspect", str(out)]) == 0
     assert "it waits" in capsys.readouterr().out
 

@@ -97,7 +97,7 @@ def test_both_exporters_plan_the_same_graphs(artefact: Path) -> None:
     rtx, trt = (planned(artefact, kind({"max-batch": "4"})) for kind in (RtxExporter, TrtExporter))
     assert rtx[0] == trt[0]
     assert trt[1].name == "trt-bf16"
-    assert trt[1].waits.startswith("trt-bf16 waits for the package tensorrt and a GPU")
+    assert trt[1].waits.startswith("trt-bf16 waits for its machine: here is no package tensorrt")
 
 
 def test_gpus_without_bfloat16_are_told_before_any_work(artefact: Path) -> None:
@@ -117,7 +117,10 @@ def test_tensorrt_builds_for_the_gpu_that_is_here(
     _, engine = planned(artefact, TrtExporter({}))
     assert (engine.name, engine.waits, engine.not_run) == ("trt-bf16-sm90", "", "")
     _, other = planned(artefact, TrtExporter({"sm": "89"}))
-    assert other.waits == "trt-bf16 waits for an sm89 GPU (here is sm90)"
+    assert (
+        other.waits
+        == "trt-bf16-sm89 waits for its machine: here is an sm90 GPU, and it is for sm89"
+    )
     assert other.not_run == "built for sm89, and here is sm90"
 
 
@@ -187,10 +190,8 @@ def test_where_tensorrt_is_missing_the_graphs_are_made_and_tried(
     manifest = read_manifest(out)
     entry = manifest.variant("trt-fp16-sm90")
     assert (entry.state, entry.graphs) == ("pending", {})
-    assert (
-        entry.waits
-        == "trt-fp16 waits for the package tensorrt and a GPU, for which tensorrt builds"
-    )
+    said = "trt-fp16-sm90 waits for its machine: here is no package tensorrt and no GPU"
+    assert entry.waits.startswith(said)
     assert entry.compat["checked"].endswith("parsed the graphs and built them for sm89")
     assert set(entry.profiles) == {*CAPTION_PARTS}, "what it will be built with"
     assert manifest.variant("onnx24-fp16").state == "built"

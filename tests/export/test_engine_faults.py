@@ -157,5 +157,5 @@ def test_an_engine_from_elsewhere_is_refused(out: Path, tmp_path: Path) -> None:
         replace(manifest, files=files, variants={**manifest.variants, ENGINE: moved}), out
     )
     assert "would lie outside" in proved(out).failures()[0]
-    with pytest.raises(ModelError, match="would lie outside|runs those of"):
+    with pytest.raises(ModelError, match=r"would lie outside|runs those of"):
         check_artefact(out, variant=ENGINE)

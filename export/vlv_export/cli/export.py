@@ -14,7 +14,7 @@ from vlv_export.cli._flags import ExportCommand, chosen, given
 
 if TYPE_CHECKING:
     from vlv_core.registry import Plugins
-    from vlv_export.manifest import Manifest
+    from vlv_export.manifest import Manifest, VariantEntry
     from vlv_export.pipeline import Order
 
 
@@ -123,9 +123,20 @@ def _export(order: Order) -> None:
 def _next(order: Order, manifest: Manifest) -> str:
     """What to do with the default variant; one that another program runs says itself how."""
     if manifest.default is not None:
-        return f"vlv caption --model {order.out} PICTURE"
+        where = _where(manifest.variant(None))
+        return f"{where}vlv caption --model {order.out} PICTURE"
     told = sorted((order.out / "variants").glob("*/README.md"))
     return f"read {told[0]}" if told else f"vlv-export inspect {order.out}"
+
+
+def _where(entry: VariantEntry) -> str:
+    """Said of an engine that this machine cannot run."""
+    from vlv_export.engine_facts import targets
+    from vlv_export.manifest import ENGINES
+    from vlv_export.tensorrt.proof import not_run_here
+
+    elsewhere = entry.exporter in ENGINES and not_run_here(entry)
+    return f"on a machine with {targets(entry)}: " if elsewhere else ""
 
 
 def _show_rejected(out: Path) -> None:

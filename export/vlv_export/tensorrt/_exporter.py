@@ -82,7 +82,7 @@ class EngineExporter:
         return compile_engines(
             job.graphs,
             job.of,
-            named=job.planned.of,
+            source=job.planned.of,
             target=self._target(job.planned.dtype),
             profiles=plan_profiles(axes, max_batch=self.settings.max_batch, prefix_length=length),
             folder=job.folder,

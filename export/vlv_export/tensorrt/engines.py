@@ -30,6 +30,7 @@ from vlv_export.tensorrt.libraries import (
     library,
 )
 from vlv_export.tensorrt.process import build
+from vlv_export.tensorrt.settings import named
 
 NUMPY_NAMES = {"Half": "float16", "BFloat16": "bfloat16", "Float": "float32"}
 """element types as compilers name them -> as manifests do"""
@@ -54,15 +55,16 @@ class Target:
         """Why this machine cannot build for it, in a sentence; empty if it can."""
         if self.library == "rtx":
             return ""
-        missing = []
-        if library("trt").version is None:
-            missing.append("the package tensorrt")
         found = [gpu.sm for gpu in gpus()]
+        here = []
+        if library("trt").version is None:
+            here.append("no package tensorrt")
         if not found:
-            missing.append("a GPU, for which tensorrt builds")
+            here.append("no GPU, and tensorrt builds for the one that it finds")
         elif self.sm and self.sm[0] not in found:
-            missing.append(f"an sm{self.sm[0]} GPU (here is sm{found[0]})")
-        return f"{self.library}-{self.dtype} waits for {' and '.join(missing)}" if missing else ""
+            here.append(f"an sm{found[0]} GPU, and it is for sm{self.sm[0]}")
+        name = named(self.library, self.dtype, self.sm)
+        return f"{name} waits for its machine: here is {' and '.join(here)}" if here else ""
 
 
 def target_of(
@@ -95,7 +97,7 @@ def compile_engines(
     graphs: Mapping[str, Path],
     of: VariantEntry,
     *,
-    named: str,
+    source: str,
     target: Target,
     profiles: Mapping[str, tuple[Profile, ...]],
     folder: Path,
@@ -104,18 +106,18 @@ def compile_engines(
     """Build an engine of each graph into `folder`; or, where this machine cannot, check the graphs
     with what is here, and answer a `pending` variant.
 
-    graphs: part -> file; of: the variant that they are of, called `named`
+    graphs: part -> file; of: the variant that they are of, called `source`
     Raises NotProved if an engine is not of its target's precision, and what `process.build` does.
     """
     waits = target.waits()
     if waits:
-        entry = _entry(target, named, of, profiles)
+        entry = _entry(target, source, of, profiles)
         checked = _check(graphs, of, target=target, profiles=profiles, tell=tell)
         return replace(
             entry, state="pending", waits=waits, compat={**entry.compat, "checked": checked}
         )
     result = build(_job(graphs, of, target, profiles, folder), tell=tell)
-    return _built(result, target, named, of, profiles)
+    return _built(result, target, source, of, profiles)
 
 
 def _job(
@@ -164,7 +166,7 @@ def _sm(target: Target) -> int:
 
 def _entry(
     target: Target,
-    named: str,
+    source: str,
     of: VariantEntry,
     profiles: Mapping[str, tuple[Profile, ...]],
 ) -> VariantEntry:
@@ -182,7 +184,7 @@ def _entry(
             "os": platform.system(),
             "machine": platform.machine(),
             "runtime": library(target.library).package,
-            "graphs": named,
+            "graphs": source,
             "hardware": target.hardware,
             "version_compatible": target.version_compatible,
         },
@@ -192,11 +194,11 @@ def _entry(
 def _built(
     result: BuildResult,
     target: Target,
-    named: str,
+    source: str,
     of: VariantEntry,
     profiles: Mapping[str, tuple[Profile, ...]],
 ) -> VariantEntry:
-    entry = _entry(target, named, of, profiles)
+    entry = _entry(target, source, of, profiles)
     engines = result.engines
     if absent := set(of.graphs) - set(engines):
         raise UsageError(f"{result.package} built no engine of {', '.join(sorted(absent))}")
