@@ -13,6 +13,7 @@ from vlv_benchmarks.cli import app
 from vlv_benchmarks.record import Record, Samples
 from vlv_benchmarks.report import markdown, page, plots, svg
 from vlv_benchmarks.report.chapter import chapters
+from vlv_benchmarks.verify import mismatches
 from vlv_core.console import run
 
 ROWS, TURNS = synthetic.afternoon()
@@ -244,6 +245,20 @@ def test_the_command_writes_both_reports(
     assert run(app, name="vlv-bench", args=["report", str(out)]) == 0
     assert capsys.readouterr().out.split() == [f"{out / 'REPORT.md'}", f"{out / 'report.html'}"]
     assert (out / "REPORT.md").read_text() == markdown(record)
+
+
+def test_a_price_is_kept_and_every_figure_still_follows(tmp_path: Path) -> None:
+    out = synthetic.folder(tmp_path / "OUT", ROWS, TURNS)
+    command = ["report", str(out), "--price-per-hour", "3.5"]
+    assert run(app, name="vlv-bench", args=command) == 0
+    assert "At 3.50 USD an hour for this machine." in (out / "REPORT.md").read_text()
+    assert mismatches(out) == []
+
+
+def test_a_run_without_a_price_says_how_to_give_one(record: Record) -> None:
+    free = replace(record, run=replace(record.run, price_per_hour_usd=None))
+    assert "`vlv-bench report OUT --price-per-hour USD` adds" in markdown(free)
+    assert "| | machine hours |" in markdown(free).replace("|  |", "| |")
 
 
 def test_there_is_no_report_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

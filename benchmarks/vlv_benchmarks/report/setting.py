@@ -43,7 +43,7 @@ def cost(record: Record) -> Section | None:
     price = record.run.price_per_hour_usd
     lines = [(_full(each), *_cost(each.throughput.images_per_s or 0.0, price)) for each in counted]
     said = f"At {price:.2f} USD an hour for this machine." if price else (
-        "Nobody gave this machine's price: `--price-per-hour` adds a column in USD."
+        "`vlv-bench report OUT --price-per-hour USD` adds what that costs on this machine."
     )  # fmt: skip
     head = ("", "machine hours", *(("USD",) if price else ()))
     return Section(
