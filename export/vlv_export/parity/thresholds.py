@@ -12,6 +12,9 @@ token; its error is taken where the gap is below 1 nat.
 | float16 | 1.6e-3 | 1.0e-6 | 7.8e-3 | 2.7e-7 | 0.9994 | 2, gaps to 2.9e-3 |
 | bfloat16 | 1.5e-2 | 1.1e-4 | 8.3e-2 | 1.6e-5 | 0.9951 | 20, gaps to 5.9e-2 |
 
+"eager" of bfloat16 is also measured of every exported model (`yardstick`), because what rounding
+costs depends on the model: a variant of bfloat16 is held to a multiple of that.
+
 For scale, that model's own variants: onnx-int8 has a cosine of 0.9998 and a mean KL of 7e-6,
 5 tokens changed; onnx-int4 0.980 and 1e-3, 29 tokens changed, all within its near-ties.
 """
@@ -71,7 +74,7 @@ LIMITS: Mapping[str, Limits] = {
     "bf16": Limits(
         relative_l2=None,
         cosine=0.999,  # nine times eager's 1 - cosine
-        yardstick=2.0,
+        yardstick=2.0,  # graphs were seen at 0.85 to 1.1; engines join operations, and round less
         near_tie=0.2,  # 2.4 times eager's gap error in this dtype
         agreement=0.999,
         overlap=0.95,
