@@ -38,6 +38,7 @@ REFERENCES = (
     "diffusion_pretrained",
     "open",
     "evaluate",
+    "plan",
     "run",
     "command",
     "folder",

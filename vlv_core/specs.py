@@ -214,9 +214,14 @@ class ExporterSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchCaseSpec(Spec):
-    """A `vlv-bench` case."""
+    """A `vlv-bench` case: `plan(order) -> CasePlan` names its rows and what they are given, without
+    torch; `run(job) -> Measured` is one turn of one row, in a fresh process. See
+    `vlv_benchmarks.job`."""
 
+    plan: str
     run: str
+    alone: bool = False
+    """runs only when it is named: it takes long, or needs what a model does not bring"""
 
 
 @dataclass(frozen=True)

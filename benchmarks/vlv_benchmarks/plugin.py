@@ -8,4 +8,19 @@ from vlv_core.specs import BenchCaseSpec
 
 @hookimpl
 def vlv_bench_cases() -> Iterable[BenchCaseSpec]:
-    return []
+    return [
+        _case("single", "one picture to its caption: first token, every token, whole"),
+        _case("offline", "PNG files to written captions, pictures a second"),
+        _case("embed", "pictures to caption embeddings, in batches"),
+        _case("reconstruct", "pictures redrawn, by steps and guidance"),
+        _case("coldstart", "a fresh process to its first caption"),
+        _case("parity", "quality alone: an artefact's proof, run again", alone=True),
+        _case("export", "seconds and memory of an export", alone=True),
+    ]
+
+
+def _case(name: str, summary: str, *, alone: bool = False) -> BenchCaseSpec:
+    module = f"vlv_benchmarks.cases.{name}"
+    return BenchCaseSpec(
+        name=name, summary=summary, plan=f"{module}:plan", run=f"{module}:run", alone=alone
+    )

@@ -7,6 +7,7 @@ import click
 from vlv_core.console import Lazy, LazyGroup, run
 
 TABLE = {
+    "run": Lazy("vlv_benchmarks.cli.run", "Measure, and write a report."),
     "report": Lazy("vlv_benchmarks.cli.report", "Write the report of a run again."),
     "compare": Lazy("vlv_benchmarks.cli.compare", "Say what became faster or slower."),
     "verify": Lazy("vlv_benchmarks.cli.verify", "Compute every figure again from raw samples."),
@@ -22,6 +23,7 @@ proved: a figure does not follow from the samples, or a row became slower.
 EXAMPLES = """\
 \b
 Examples:
+  vlv-bench run --quick -o OUT
   vlv-bench report OUT
   vlv-bench compare BEFORE AFTER
   vlv-bench verify OUT
