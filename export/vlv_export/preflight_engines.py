@@ -8,12 +8,14 @@ from __future__ import annotations
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from vlv_core.errors import MissingExtra, ModelError
 from vlv_export.tensorrt.libraries import library
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vlv_export.manifest import VariantEntry
     from vlv_export.runtime.engine.device import DeviceFacts
     from vlv_export.tensorrt.job import LibraryName
@@ -45,21 +47,26 @@ def check_device(entry: VariantEntry, facts: DeviceFacts | None, *, name: str) -
             hint="install the GPU's driver (nvidia-smi shows whether it works), or open a variant "
             "of ONNX graphs",
         )
-    built = tuple(int(each) for each in entry.compat.get("sm", ()))
+    listed, needed = entry.compat.get("sm"), entry.compat.get("device_bytes")
+    # A manifest may hold anything there.
+    built = tuple(each for each in listed if isinstance(each, int)) if _is_list(listed) else ()
     if not _runs_on(facts.sm, built, hardware=str(entry.compat.get("hardware", "same"))):
         known = "+".join(f"sm{each}" for each in built) or "no GPU that is known"
         raise ModelError(
             f"engine built for {known}, found sm{facts.sm} ({facts.name})",
             hint=f"rebuild: vlv-export build OUT --variant {name}",
         )
-    needed = int(entry.compat.get("device_bytes", 0))
-    if facts.free_bytes < needed:
+    if isinstance(needed, int) and facts.free_bytes < needed:
         raise ModelError(
             f"variant {name!r} needs {needed / 1e9:.1f} GB of GPU memory, and "
             f"{facts.free_bytes / 1e9:.1f} GB are free on {facts.name}",
             hint="end other programs on the GPU, or export with a smaller --max-batch",
         )
     return facts
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, list | tuple)
 
 
 def _check_system(entry: VariantEntry, *, name: str) -> None:
