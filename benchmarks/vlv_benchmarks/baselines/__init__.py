@@ -1,0 +1,1 @@
+"""What ours is measured against where no other program does the same work."""
