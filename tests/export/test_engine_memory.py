@@ -1,6 +1,7 @@
 """A device's memory, element types and profiles, each against what numpy or arithmetic says."""
 
 import gc
+from itertools import pairwise
 from typing import Any
 
 import ml_dtypes
@@ -14,7 +15,8 @@ from tests.export.fake_device import GARBAGE, FakeDevice
 from vlv_core.errors import ModelError
 from vlv_export.manifest import GraphEntry, TensorEntry
 from vlv_export.runtime.cache import KvCache, Layer, Move
-from vlv_export.runtime.engine.bound import axis_sizes
+from vlv_export.runtime.engine.bound import EngineBound, axis_sizes
+from vlv_export.runtime.engine.device import Box
 from vlv_export.runtime.engine.elements import RAW, decoded, encoded
 from vlv_export.runtime.engine.memory import ALIGNED, DeviceMemory, Pool
 from vlv_export.runtime.engine.profiles import pick
@@ -64,6 +66,7 @@ def fill(made: KvCache, seed: int) -> KvCache:
             tensor[:] = numbers
         else:
             memory.pool.device.upload(tensor.address, numbers)
+            memory.pool.device.synchronise()
     return made
 
 
@@ -101,7 +104,7 @@ def test_a_fresh_cache_is_zero_though_memory_is_not() -> None:
     fresh = cache(DeviceMemory(Pool(device)), 2, 3)
     for tensor in fresh.tensors(2, side=0).values():
         assert not fresh.memory.read(tensor).any()
-    assert any((block == GARBAGE).any() for block in device.memory.values()), "beyond the cache"
+    assert (device.at(device.allocate(8), 8) == GARBAGE).all(), "what memory is by itself"
 
 
 def test_memory_that_nobody_refers_to_is_used_again() -> None:
@@ -127,6 +130,108 @@ def test_memory_is_freed_where_another_size_needs_it() -> None:
     assert device.freed == 2 and large.size == 2 * ALIGNED
     with pytest.raises(MemoryError, match="the GPU has no"):
         pool.take(ALIGNED)
+
+
+def test_all_memory_is_freed_with_the_last_that_needs_it() -> None:
+    device = FakeDevice()
+    pool = Pool(device)
+    kept = [pool.take(1000), pool.take(2000)]
+    del pool, kept[0]
+    gc.collect()
+    assert len(device.memory) == 2, "one buffer is still in use"
+    del kept
+    gc.collect()
+    assert not device.memory and device.freed == 2
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1, 5, 7), (2, 1, 2, 3, 4), (2, 5, 2, 64, 16)])
+def test_each_tensor_of_a_block_begins_where_engines_take_it(shape: tuple[int, ...]) -> None:
+    memory = DeviceMemory(Pool(FakeDevice()))
+    block = memory.zeros(shape, "float16")
+    found = [memory.tensor(block, index, shape[1]) for index in range(shape[0])]
+    size = 2 * int(np.prod(shape[1:]))
+    for tensor, after in pairwise(found):
+        assert tensor.shape == shape[1:]
+        assert tensor.address % ALIGNED == 0 and after.address >= tensor.address + size
+
+
+def bound(rows: int, most: int, width: int) -> EngineBound:
+    """A part that updates `rows` rows of a cache, at most `most` at once."""
+    past, present, k = ("past.a", "batch", 1, width), ("present.a", "batch", 1, width), ("k", 1)
+    entry = GraphEntry(
+        file="a.engine",
+        inputs=(entry_of(*past), entry_of(*k)),
+        outputs=(entry_of(*present), entry_of("top", "batch", "k")),
+        aliases={"past.a": "present.a"},
+    )
+    memory = DeviceMemory(Pool(FakeDevice()))
+    cache = memory.tensor(memory.zeros((1, rows, 1, width), "float32"), 0, rows)
+    engine: Any = Recorder()
+    inputs: dict[str, Any] = {"past.a": cache, "k": np.ones(1, np.float32)}
+    found = EngineBound(
+        "a", entry, engine, memory.pool, [{"batch": (1, 1, most)}], inputs,
+        {"present.a": cache, "top": np.empty((rows, 1), np.float32)}, varying=(),
+    )  # fmt: skip
+    found.run()
+    assert engine.rows and sum(engine.rows) == rows
+    return found
+
+
+class Recorder:
+    """An engine that only looks at where its tensors begin."""
+
+    host_inputs = frozenset({"k"})
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def enqueue(self, profile: int, inputs: Any, outputs: Any) -> None:
+        address, shape = inputs["past.a"]
+        assert address == outputs["present.a"]
+        assert not [each for each in (address, outputs["top"]) if each % ALIGNED]
+        self.rows.append(shape[0])
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "width"), [(7, 3, 64), (7, 3, 32), (40, 5, 16), (2, 3, 1)]
+)
+def test_pieces_begin_where_engines_take_them(rows: int, most: int, width: int) -> None:
+    assert bound(rows, most, width).outputs["top"].shape == (rows, 1)
+
+
+def test_pieces_that_cannot_begin_there_are_refused() -> None:
+    said = "part 'a' takes 3 rows at once, and only every 4 rows .* begin at a multiple of 256"
+    with pytest.raises(ModelError, match=said):
+        bound(7, 3, 16)
+
+
+class Copier:
+    """An engine that copies x to y when the device comes to it."""
+
+    host_inputs: frozenset[str] = frozenset()
+
+    def __init__(self, device: FakeDevice) -> None:
+        self.device = device
+
+    def enqueue(self, profile: int, inputs: Any, outputs: Any) -> None:
+        box = Box(inputs["x"][0], 12, 1), Box(outputs["y"], 12, 1)
+        self.device.copy(box[1], box[0], width=12, rows=1, slices=inputs["x"][1][0])
+
+
+@pytest.mark.parametrize("varying", [(), ("x",)])
+def test_what_varies_is_read_by_each_run_and_all_else_once(varying: tuple[str, ...]) -> None:
+    entry = GraphEntry(
+        file="a.engine", inputs=(entry_of("x", "batch", 3),), outputs=(entry_of("y", "batch", 3),)
+    )
+    x, y = np.ones((5, 3), np.float32), np.empty((5, 3), np.float32)
+    pool = Pool(device := FakeDevice())
+    engine: Any = Copier(device)
+    profile = {"batch": (1, 2, 2)}
+    found = EngineBound("a", entry, engine, pool, [profile], {"x": x}, {"y": y}, varying=varying)
+    before = x.copy()
+    x[:] = np.arange(15).reshape(5, 3)
+    found.run()
+    np.testing.assert_array_equal(y, x if varying else before)
 
 
 LONG = {"batch": (1, 8, 32), "length": (1, 77, 77)}

@@ -65,7 +65,7 @@ class CudaDevice:
         _done(cuda.cudaMemsetAsync(address, 0, size, self._stream))
 
     def upload(self, address: int, array: NDArray[Any]) -> None:
-        # From pageable memory: CUDA has read all of it when the call returns.
+        # CUDA reads pageable memory before it returns on most systems, and promises it on none.
         _done(
             cuda.cudaMemcpyAsync(
                 address,

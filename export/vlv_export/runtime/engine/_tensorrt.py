@@ -106,9 +106,14 @@ class TensorRtEngine:
         if context is None:
             # It takes the memory of activations at once.
             raise MemoryError(f"no room on the GPU for an engine's context: {self._owner.log.last}")
-        stream = self._owner.device.stream
-        self._must(context.set_optimization_profile_async(profile, stream), f"profile {profile}")
-        self._owner.device.synchronise()
+        device = self._owner.device
+        try:
+            done = context.set_optimization_profile_async(profile, device.stream)
+        except RuntimeError:
+            # Unlike its neighbours, the binding of this call raises where C++ answers false.
+            done = False
+        self._must(done, f"profile {profile}")
+        device.synchronise()
         return context
 
     def _runtime_cache(self) -> tuple[Any, Any]:
@@ -125,9 +130,12 @@ class TensorRtEngine:
         return config, cache
 
     def _keep_cache(self) -> None:
-        if self._cache is not None:
-            self._owner.device.synchronise()
-            write_cache(self._cache_path, bytes(memoryview(self._cache.serialize())))
+        if self._cache is None:
+            return
+        self._owner.device.synchronise()
+        data = self._cache.serialize()
+        if data is not None:
+            write_cache(self._cache_path, bytes(memoryview(data)))
 
     def _must(self, done: bool, what: str) -> None:
         if not done:

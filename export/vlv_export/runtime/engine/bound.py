@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from vlv_core.errors import ModelError
 from vlv_export.runtime.engine.elements import RAW
-from vlv_export.runtime.engine.memory import Buffer, DeviceTensor, Pool
+from vlv_export.runtime.engine.memory import ALIGNED, Buffer, DeviceTensor, Pool, aligned_rows
 from vlv_export.runtime.engine.profiles import ROWS, Profile, pick
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ class EngineBound:
     """Inputs and outputs are tensors of the device, or host arrays that have a copy there.
 
     Outputs that nobody names get memory of their own, because an engine writes all of them.
-    Outputs that are an input updated in place share its memory. Raises ModelError for inputs that
-    the graph does not take, or that no profile holds.
+    Outputs that are an input updated in place share its memory. A batch longer than the profiles
+    is run in pieces, each in memory of its own. Raises ModelError for inputs that the graph does
+    not take, or that no profile holds.
     """
 
     def __init__(
@@ -40,57 +42,95 @@ class EngineBound:
         *,
         varying: Sequence[str],
     ) -> None:
-        self._part, self._entry, self._engine, self._pool = part, entry, engine, pool
-        self._inputs, self._varying = dict(inputs), varying
+        self._device, self._varying = pool.device, varying
         self.outputs = {
             name: each for name, each in outputs.items() if not isinstance(each, DeviceTensor)
         }
         """the host arrays, which `run` fills"""
+        _check_raw(part, entry, {**inputs, **outputs})
         sizes = axis_sizes(part, entry, inputs)
-        self._rows = sizes.get(ROWS, 1)
-        self._profile, self._most = pick(part, profiles, sizes)
-        self._tensors = {name: self._placed(name, given) for name, given in inputs.items()}
-        self._answers = {
-            each.name: self._target(each, outputs.get(each.name), sizes) for each in entry.outputs
-        }
-        for name in inputs:
-            self._upload(name)
+        profile, most = pick(part, profiles, sizes)
+        total = sizes.get(ROWS, 1)
+        if total > most:
+            most = _whole(part, most, [*inputs.values(), *outputs.values()])
+        self._pieces = []
+        for start in range(0, total, most):
+            rows = slice(start, min(start + most, total))
+            cut = [
+                {
+                    each.name: _cut(each, given[each.name], rows)
+                    for each in tensors
+                    if each.name in given
+                }
+                for tensors, given in ((entry.inputs, inputs), (entry.outputs, outputs))
+            ]
+            piece = _Piece(entry, engine, pool, profile, *cut)
+            self._pieces.append(piece)
+            piece.upload(name for name in inputs if name not in varying)
+        # The caller may change the arrays from now on.
+        self._device.synchronise()
 
     def run(self) -> None:
         """Read what varies, run, and fill the host's outputs. Raises VlvError if it fails."""
-        for name in self._varying:
-            self._upload(name)
-        for start in range(0, self._rows, self._most):
-            self._enqueue(start, min(self._most, self._rows - start))
-        for name, array in self.outputs.items():
-            self._pool.device.download(array, self._answers[name].address)
-        self._pool.device.synchronise()
+        for piece in self._pieces:
+            piece.upload(self._varying)
+            piece.run()
+        # After all runs: a copy to the host may wait for the device.
+        for piece in self._pieces:
+            piece.download()
+        self._device.synchronise()
 
-    def _upload(self, name: str) -> None:
-        given = self._inputs[name]
-        if not isinstance(given, DeviceTensor) and name not in self._engine.host_inputs:
-            self._pool.device.upload(self._tensors[name].address, given)
 
-    def _enqueue(self, start: int, rows: int) -> None:
-        """Run rows start to start + rows: each tensor's rows lie one after another."""
-        inputs = {}
-        for each in self._entry.inputs:
-            tensor = self._tensors[each.name]
-            shape = (rows, *tensor.shape[1:]) if _has_rows(each) else tensor.shape
-            inputs[each.name] = (_address(each, tensor, start), shape)
-        outputs = {
-            each.name: _address(each, self._answers[each.name], start)
-            for each in self._entry.outputs
+class _Piece:
+    """Rows that one run of the engine takes. Every tensor begins where the engine allows it."""
+
+    def __init__(
+        self,
+        entry: GraphEntry,
+        engine: Engine,
+        pool: Pool,
+        profile: int,
+        inputs: Mapping[str, Given],
+        outputs: Mapping[str, Given],
+    ) -> None:
+        self._entry, self._engine, self._pool = entry, engine, pool
+        # They must live as long as the addresses of what they hold.
+        self._profile, self._given, self._outputs = profile, inputs, outputs
+        kinds = {each.name: each.dtype for each in entry.inputs}
+        self._tensors = {
+            name: self._placed(name, given, kinds[name]) for name, given in inputs.items()
         }
-        self._engine.enqueue(self._profile, inputs, outputs)
+        sizes = axis_sizes("", entry, inputs)
+        self._answers = {
+            each.name: self._target(each, outputs.get(each.name), sizes) for each in entry.outputs
+        }
 
-    def _placed(self, name: str, given: Given) -> DeviceTensor:
+    def upload(self, names: Iterable[str]) -> None:
+        """Copy host arrays to their places; they must not change until `synchronise`."""
+        for name in names:
+            given = self._given[name]
+            if not isinstance(given, DeviceTensor) and name not in self._engine.host_inputs:
+                self._pool.device.upload(self._tensors[name].address, given)
+
+    def run(self) -> None:
+        self._engine.enqueue(
+            self._profile,
+            {name: (each.address, each.shape) for name, each in self._tensors.items()},
+            {name: each.address for name, each in self._answers.items()},
+        )
+
+    def download(self) -> None:
+        """Copy to host arrays; they are whole after `synchronise`."""
+        for name, given in self._outputs.items():
+            if not isinstance(given, DeviceTensor):
+                self._pool.device.download(given, self._answers[name].address)
+
+    def _placed(self, name: str, given: Given, dtype: str) -> DeviceTensor:
         if isinstance(given, DeviceTensor):
             return given
-        dtype = next(each.dtype for each in self._entry.inputs if each.name == name)
-        _check_raw(self._part, name, given, dtype)
         if name in self._engine.host_inputs:
-            return _on_host(given, dtype)
+            address = int(given.ctypes.data)
+            return DeviceTensor(Buffer(address, given.nbytes), address, given.shape, dtype)
         return self._fresh(given.shape, dtype)
 
     def _target(
@@ -99,8 +139,6 @@ class EngineBound:
         """Where the engine writes an output."""
         if isinstance(given, DeviceTensor):
             return given
-        if given is not None:
-            _check_raw(self._part, entry.name, given, entry.dtype)
         for past, present in self._entry.aliases.items():
             if present == entry.name:
                 return self._tensors[past]
@@ -108,8 +146,7 @@ class EngineBound:
         return self._fresh(shape, entry.dtype)
 
     def _fresh(self, shape: tuple[int, ...], dtype: str) -> DeviceTensor:
-        size = int(np.prod(shape, dtype=np.int64)) * RAW[dtype].itemsize
-        buffer = self._pool.take(size)
+        buffer = self._pool.take(prod(shape) * RAW[dtype].itemsize)
         return DeviceTensor(buffer, buffer.address, shape, dtype)
 
 
@@ -136,24 +173,43 @@ def axis_sizes(part: str, entry: GraphEntry, inputs: Mapping[str, Given]) -> dic
     return sizes
 
 
-def _has_rows(entry: TensorEntry) -> bool:
-    return bool(entry.shape) and entry.shape[0] == ROWS
+def _cut(entry: TensorEntry, given: Given, rows: slice) -> Given:
+    """Some rows of a tensor, where they lie; all of one that has none."""
+    if not entry.shape or entry.shape[0] != ROWS:
+        return given
+    if not isinstance(given, DeviceTensor):
+        return given[rows]
+    address = given.address + rows.start * _row_bytes(given)
+    return replace(given, address=address, shape=(rows.stop - rows.start, *given.shape[1:]))
 
 
-def _address(entry: TensorEntry, tensor: DeviceTensor, row: int) -> int:
-    """Of a row; of the whole tensor if it has none."""
-    if not row or not _has_rows(entry):
-        return tensor.address
-    width = int(np.prod(tensor.shape[1:], dtype=np.int64)) * RAW[tensor.dtype].itemsize
-    return tensor.address + row * width
+def _whole(part: str, most: int, given: Sequence[Given]) -> int:
+    """The most rows of a piece after which the next piece of each tensor is aligned.
+
+    Raises ModelError if there are none.
+    """
+    widths = [_row_bytes(each) for each in given if isinstance(each, DeviceTensor)]
+    step = max(map(aligned_rows, widths), default=1)
+    if step > most:
+        raise ModelError(
+            f"the engine of part {part!r} takes {most} rows at once, and only every {step} rows of "
+            f"its cache begin at a multiple of {ALIGNED} bytes",
+            hint="export with a --capacity that is a multiple of 64, or a larger --max-batch",
+        )
+    return most - most % step
 
 
-def _check_raw(part: str, name: str, array: NDArray[Any], dtype: str) -> None:
+def _row_bytes(tensor: DeviceTensor) -> int:
+    return prod(tensor.shape[1:]) * RAW[tensor.dtype].itemsize
+
+
+def _check_raw(part: str, entry: GraphEntry, given: Mapping[str, Given]) -> None:
     """Bytes are copied as they lie. Raises ModelError if they would be misread."""
-    if array.dtype != RAW[dtype] or not array.flags.c_contiguous:
-        raise ModelError(f"part {part!r}: {name!r} is {array.dtype}, and {dtype} is read")
-
-
-def _on_host(array: NDArray[Any], dtype: str) -> DeviceTensor:
-    address = int(array.ctypes.data)
-    return DeviceTensor(Buffer(address, array.nbytes), address, array.shape, dtype)
+    for each in (*entry.inputs, *entry.outputs):
+        array = given.get(each.name)
+        if array is None or isinstance(array, DeviceTensor):
+            continue
+        if array.dtype != RAW[each.dtype] or not array.flags.c_contiguous:
+            raise ModelError(
+                f"part {part!r}: {each.name!r} is {array.dtype}, and {each.dtype} is read"
+            )

@@ -38,7 +38,8 @@ class Device(Protocol):
     """Memory of one GPU."""
 
     def allocate(self, size: int) -> int:
-        """The address of `size` bytes. Raises MemoryError if there are not so many."""
+        """The address of `size` bytes, a multiple of 256. Raises MemoryError if there are not so
+        many."""
         ...
 
     def free(self, address: int) -> None: ...
@@ -48,7 +49,8 @@ class Device(Protocol):
         ...
 
     def upload(self, address: int, array: NDArray[Any]) -> None:
-        """Copy a contiguous array to the device; the array may be changed at once afterwards."""
+        """Copy a contiguous array to the device; it must live, and not change, until
+        `synchronise`."""
         ...
 
     def download(self, array: NDArray[Any], address: int) -> None:

@@ -5,7 +5,7 @@ Shape legend as in `runtime.cache`.
 
 import weakref
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,22 @@ from vlv_export.runtime.engine.device import Box, Device
 from vlv_export.runtime.engine.elements import RAW, decoded
 
 ALIGNED = 256
-"""bytes that sizes are rounded up to, so that like sizes share memory"""
+"""bytes: TensorRT takes no tensor that begins at another address than a multiple of them, and
+sizes are rounded up to it, so that like sizes share memory"""
+
+
+def aligned_rows(width: int) -> int:
+    """After how many rows of `width` bytes another tensor may begin."""
+    return ALIGNED // gcd(ALIGNED, width)
 
 
 class Buffer:
     """Bytes of a device, given back to their pool when nobody refers to them any more."""
 
-    def __init__(self, address: int, size: int) -> None:
+    def __init__(self, address: int, size: int, pool: "Pool | None" = None) -> None:
         self.address, self.size = address, size
+        # All memory of a pool goes with it, so it must not go before this.
+        self._pool = pool
 
 
 @dataclass(frozen=True)
@@ -49,33 +57,45 @@ class DeviceBlock:
 
 
 class Pool:
-    """Buffers of one device. One stream runs all work, so memory is used again without a wait."""
+    """Buffers of one device. One stream runs all work, so memory is used again without a wait.
+
+    What it has asked for is freed when neither it nor any of its buffers is referred to.
+    """
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self._free: dict[int, list[int]] = {}
+        self._held: set[int] = set()
+        weakref.finalize(self, _free_all, device, self._held).atexit = False
 
     def take(self, size: int) -> Buffer:
         """At least `size` bytes. Raises MemoryError if the device has no more."""
         size = -(-max(size, 1) // ALIGNED) * ALIGNED
         free = self._free.setdefault(size, [])
-        buffer = Buffer(free.pop() if free else self._allocate(size), size)
+        buffer = Buffer(free.pop() if free else self._allocate(size), size, self)
         weakref.finalize(buffer, free.append, buffer.address).atexit = False
         return buffer
 
     def _allocate(self, size: int) -> int:
         try:
-            return self.device.allocate(size)
+            address = self.device.allocate(size)
         except MemoryError:
             self._release()
-            return self.device.allocate(size)
+            address = self.device.allocate(size)
+        self._held.add(address)
+        return address
 
     def _release(self) -> None:
         """Free what is kept for later."""
         self.device.synchronise()
         for addresses in self._free.values():
-            while addresses:
-                self.device.free(addresses.pop())
+            self._held.difference_update(addresses)
+            _free_all(self.device, addresses)
+
+
+def _free_all(device: Device, addresses: list[int] | set[int]) -> None:
+    while addresses:
+        device.free(addresses.pop())
 
 
 class DeviceMemory:
@@ -85,6 +105,10 @@ class DeviceMemory:
         self.pool = pool
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> DeviceBlock:
+        tensors, rows, *others = shape
+        # Rows that nobody asked for, so that each tensor of the block begins aligned.
+        step = aligned_rows(prod(others) * RAW[dtype].itemsize)
+        shape = (tensors, -(-rows // step) * step, *others)
         size = prod(shape) * RAW[dtype].itemsize
         block = DeviceBlock(self.pool.take(size), shape, dtype)
         self.pool.device.clear(block.buffer.address, size)
