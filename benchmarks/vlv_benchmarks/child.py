@@ -65,6 +65,7 @@ def _turn(plain: Turn, found: Measured) -> Turn:
         discarded=_samples(found.discarded),
         elapsed_ms=found.elapsed_ms,
         counts={name: float(count) for name, count in found.counts.items()},
+        measures=dict(found.measures),
         work=dict(found.work),
         facts=dict(found.facts),
         peak_memory_mb=peak_memory_mb() if memory is None else memory,

@@ -110,6 +110,7 @@ class Measured:
     discarded: Stages = field(default_factory=dict)
     elapsed_ms: float | None = None
     counts: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
     work: Mapping[str, Work] = field(default_factory=dict)
     facts: Mapping[str, float | str] = field(default_factory=dict)
     peak_memory_mb: float | None = None

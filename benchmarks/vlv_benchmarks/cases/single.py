@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from vlv_benchmarks.backends import backends, facts_of, open_captioner
 from vlv_benchmarks.job import CasePlan, Job, Measured, Order
@@ -60,6 +61,7 @@ def run(job: Job) -> Measured:
         stages=by_stage(kept),
         discarded=by_stage(dropped),
         counts={"images": len(kept), "tokens": spoken},
+        measures=_tokens(kept, spoken),
         work=of_stages(job, watch),
         facts={**facts_of(job), "tokens_per_caption": spoken / len(kept)},
         output_sha256=digest(tokens),
@@ -85,6 +87,13 @@ def _call(
         tokens = list(captioner.caption(encoded)[0].tokens)
     total = (time.perf_counter() - started) * 1e3
     return {TOTAL: total, PREPARE: (prepared - started) * 1e3, **watch.take()}, tokens
+
+
+def _tokens(calls: Sequence[dict[str, float]], spoken: int) -> dict[str, float]:
+    """Milliseconds to the first token, and of each after it."""
+    first = median(each[PREPARE] + each["encode"] + each["prefill"] for each in calls)
+    rest = sum(each.get("decode", 0.0) for each in calls)
+    return {"first_token_ms": first, "next_token_ms": rest / max(1, spoken - len(calls))}
 
 
 def by_stage(calls: Sequence[dict[str, float]]) -> dict[str, list[float]]:

@@ -8,6 +8,7 @@ from vlv_core.console import Lazy, LazyGroup, run
 
 TABLE = {
     "run": Lazy("vlv_benchmarks.cli.run", "Measure, and write a report."),
+    "peers": Lazy("vlv_benchmarks.cli.peers", "List other programs, or set one up."),
     "report": Lazy("vlv_benchmarks.cli.report", "Write the report of a run again."),
     "compare": Lazy("vlv_benchmarks.cli.compare", "Say what became faster or slower."),
     "verify": Lazy("vlv_benchmarks.cli.verify", "Compute every figure again from raw samples."),
