@@ -1,0 +1,155 @@
+"""Each captioner case on the bundled model, in this process: stages add up, counts are what was
+done, and captions are held against torch's."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vlv_benchmarks import _reference, quality
+from vlv_benchmarks.child import peak_memory_mb, perform
+from vlv_benchmarks.inputs import write_pictures
+from vlv_benchmarks.job import Job, Order
+from vlv_benchmarks.planning import make_plan
+from vlv_benchmarks.record import Row
+from vlv_benchmarks.turn import Turn
+from vlv_core.plugins import load_plugins
+
+PICTURES = 4
+PLUGINS = load_plugins()
+
+
+def order(case: str) -> Order:
+    return Order(
+        model="mini", plugins=PLUGINS, cases=(case,), rows=("torch-eager",), quick=True, turns=1
+    )
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, and what torch says of them."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_pictures(folder, order("single"), count=PICTURES)
+    row = Row(case="prepare", backend="x", label="x", model="mini")
+    settings = {"model": "mini", "draws": True, "count": PICTURES, "pairs": [[4, 3.0]]}
+    _reference.run(Job(run="", row=row, inputs=str(folder), settings=settings))
+    return folder
+
+
+def turn_of(case: str, inputs: Path, scratch: Path, **settings: Any) -> tuple[Turn, Job]:
+    plan = make_plan(order(case))
+    planned = plan.rows[0]
+    row = replace(planned.row, batch=min(planned.row.batch, PICTURES))
+    told = {**planned.settings, "images": PICTURES, "calls": 2, "warmup": 1, **settings}
+    job = Job(run=plan.runs[case], row=row, settings=told, inputs=str(inputs),
+              scratch=str(scratch))  # fmt: skip
+    turn = perform(job)
+    assert turn.error is None
+    return turn, job
+
+
+@pytest.mark.parametrize(
+    ("case", "stages", "images"),
+    [
+        ("single", {"prepare", "encode", "prefill", "decode", "words"}, 2),
+        ("offline", {"encode", "prefill", "decode", "words"}, 2 * PICTURES),
+        ("embed", {"prepare", "encode"}, 2 * PICTURES),
+        ("reconstruct", {"encode", "denoise", "pictures"}, 2 * PICTURES),
+    ],
+)
+def test_a_case_says_where_its_time_goes(
+    case: str, stages: set[str], images: int, inputs: Path, tmp_path: Path
+) -> None:
+    turn, _ = turn_of(case, inputs, tmp_path)
+    assert set(turn.stages) == stages | {"total"}
+    spent = [sum(turn.stages[name][call] for name in stages) for call in range(2)]
+    totals = turn.stages["total"]
+    assert all(0.5 * whole < parts <= whole for parts, whole in zip(spent, totals, strict=True))
+    assert len(totals) == 2 and len(turn.discarded["total"]) == 1
+    assert turn.counts["images"] == images
+    assert turn.quality.parity == "passed" and turn.output_sha256
+    assert {name for name in turn.work if name != "pictures"} <= stages
+
+
+def test_work_of_a_caption_is_what_its_sizes_say(inputs: Path, tmp_path: Path) -> None:
+    turn, job = turn_of("single", inputs, tmp_path, calls=PICTURES)
+    counted = quality.reference(job.reference)
+    tokens = sum(map(len, counted["tokens"]))
+    steps = turn.work["decode"]
+    # a step multiplies each weight of the head once; attention adds a little
+    weights = counted["work"]["head bytes"] / 4
+    assert counted["work"]["decode"] == pytest.approx(2 * weights, rel=0.15)
+    # each token after the first is a step, and so is the end of text
+    assert steps.operations == pytest.approx(counted["work"]["decode"] * tokens, rel=1e-9)
+    assert steps.bytes > counted["work"]["head bytes"] * tokens
+    assert turn.counts["tokens"] == tokens
+    assert turn.measures["first_token_ms"] > 0 and turn.measures["next_token_ms"] > 0
+
+
+def test_coldstart_begins_where_the_process_was_started(inputs: Path, tmp_path: Path) -> None:
+    import time
+
+    plan = make_plan(order("coldstart"))
+    job = Job(run=plan.runs["coldstart"], row=plan.rows[0].row, settings=plan.rows[0].settings,
+              inputs=str(inputs), scratch=str(tmp_path), spawned=time.monotonic() - 1)  # fmt: skip
+    turn = perform(job)
+    assert turn.error is None and turn.quality.parity == "passed"
+    (total,) = turn.stages["total"]
+    assert turn.stages["start"][0] > 1000
+    assert sum(samples[0] for name, samples in turn.stages.items() if name != "total") == (
+        pytest.approx(total)
+    )
+
+
+def job_of(inputs: Path, dtype: str, **settings: Any) -> Job:
+    row = Row(case="single", backend="x", label="x", model="mini", dtype=dtype)
+    return Job(run="", row=row, inputs=str(inputs), settings=settings)
+
+
+def test_other_words_fail_parity(inputs: Path) -> None:
+    said = quality.reference(inputs / "reference")["tokens"]
+    assert quality.of_captions(job_of(inputs, "fp32"), said).parity == "passed"
+    wrong = [said[1], *said[1:]]
+    found = quality.of_captions(job_of(inputs, "fp32"), wrong)
+    assert found.parity == "failed" and "captions the same 75%" in found.reason
+    assert quality.of_captions(job_of(inputs, "int8"), wrong).parity == "passed"
+    lost = quality.of_captions(job_of(inputs, "int8"), [[999]] * len(said))
+    assert lost.parity == "failed" and "0% of tokens before captions part" in lost.reason
+
+
+def test_an_artefact_that_was_not_proved_fails_parity(inputs: Path) -> None:
+    said = quality.reference(inputs / "reference")["tokens"]
+    found = quality.of_captions(job_of(inputs, "int8", proof="failed"), said)
+    assert found.parity == "failed" and found.reason == "the artefact's own proof: failed"
+
+
+def test_without_torch_an_artefacts_own_proof_has_to_do(tmp_path: Path) -> None:
+    proved = job_of(tmp_path, "fp32", proof="passed")
+    assert quality.of_captions(proved, [[1]]).parity == "passed"
+    found = quality.of_captions(job_of(tmp_path, "fp32"), [[1]])
+    assert found.parity == "failed" and "nothing here to compare with" in found.reason
+
+
+def test_other_embeddings_and_pictures_fail_parity(inputs: Path) -> None:
+    job, z = job_of(inputs, "fp32"), np.load(inputs / "reference" / "z.npy")
+    assert quality.of_embeddings(job, z).parity == "passed"
+    assert quality.of_embeddings(job, z[::-1]).parity == "failed"
+    name = "drawn-4-3.npy"
+    drawn = np.load(inputs / "reference" / name)
+    same, other = (quality.of_pictures(job, each, name) for each in (drawn, drawn[::-1]))
+    assert same.parity == "passed" and other.parity == "failed"
+    assert other.figures["PSNR dB"] < 40 < same.figures["PSNR dB"]
+
+
+def test_pictures_are_written_once_and_listed(inputs: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (inputs / "pictures").iterdir()}
+    digests = write_pictures(inputs, order("single"), count=PICTURES)
+    assert len(digests) == PICTURES == len(set(digests.values()))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_peak_memory_is_this_process_own() -> None:
+    held = np.ones(50_000_000, np.uint8)
+    assert 50 < peak_memory_mb() < 20_000 and held.all()
