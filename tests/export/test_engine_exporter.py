@@ -3,17 +3,22 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.export import engine_artefact, tiny_artefact
 from tests.export.conftest import Tiny
+from tests.export.fake_device import fake_sessions
 from vlv_core.errors import UsageError
+from vlv_core.generation import GenerationOptions
 from vlv_core.parts import CAPTION_PARTS
 from vlv_core.plugins import load_plugins
 from vlv_export import _describe
 from vlv_export.exporters import Planned, choose_dtypes, open_exporters
-from vlv_export.manifest import VariantEntry, read_manifest
+from vlv_export.manifest import GraphEntry, TensorEntry, VariantEntry, read_manifest
 from vlv_export.parity.report import Level, Report
+from vlv_export.runtime.captioner import open_checked
+from vlv_export.runtime.sessions import Sessions
 from vlv_export.tensorrt import _exporter, engines, proof
 from vlv_export.tensorrt._exporter import EngineExporter, RtxExporter, TrtExporter
 from vlv_export.tensorrt.gpus import Gpu
@@ -165,6 +170,31 @@ def test_engines_are_described(with_engines: Path) -> None:
     assert sum(engine.precision["proved"].values()) == pytest.approx(1.0)
     assert set(engine.profiles) == {*CAPTION_PARTS}
     assert len(engine.profiles["head"]) == 2, "prefill and decode, of one network"
+
+
+def test_what_was_built_runs_by_its_manifest(with_engines: Path) -> None:
+    """Memory is laid out by what the manifest says of an engine, on any device."""
+    manifest = read_manifest(with_engines)
+    sessions = fake_sessions(with_engines, manifest, "rtx-fp16-sm86")
+    engine = open_checked(sessions, manifest)
+    graphs = open_checked(Sessions(with_engines, manifest, "onnx24-fp16", 1), manifest)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (35, 64, 64, 3), dtype=np.uint8))
+    options = GenerationOptions(max_new_tokens=4, stop_on_repetition=False)
+    found, wanted = (each.caption(pictures, options=options) for each in (engine, graphs))
+    assert [each.tokens for each in found] == [each.tokens for each in wanted]
+
+
+def test_outputs_have_the_axes_of_their_graph() -> None:
+    def of(*shape: int | str) -> tuple[TensorEntry, ...]:
+        return (TensorEntry(name="top", dtype="float32", shape=shape),)
+
+    graph = GraphEntry(file="head.onnx", inputs=(), outputs=of("batch", "k", 7))
+    assert engines._with_axes(of("?", "?", 7), graph) == graph.outputs
+    for odd in (of("?", "?", 8), of("?", "?"), of("?", "?", "?", 7)):
+        with pytest.raises(UsageError, match=r"output 'top' has the shape .* head\.onnx says"):
+            engines._with_axes(odd, graph)
+    with pytest.raises(UsageError, match="says nothing of it"):
+        engines._with_axes(of("?"), replace(graph, outputs=()))
 
 
 def test_several_capacities_are_several_heads(tiny: Tiny, artefact: Path, tmp_path: Path) -> None:

@@ -151,7 +151,10 @@ def test_engines_say_what_their_graphs_say(built: Path, captioner: Captioner) ->
         assert [each.tokens for each in found] == [each.tokens for each in wanted]
 
 
-def test_what_was_compiled_on_first_use_is_kept(built: Path, library_name: str) -> None:
+def test_what_was_compiled_on_first_use_is_kept(
+    built: Path, library_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if library_name != "rtx":
         pytest.skip("TensorRT compiles nothing on first use")
     name = next(variants(built))

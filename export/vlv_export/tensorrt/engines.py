@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from vlv_core.errors import UsageError
-from vlv_export.manifest import GraphEntry, VariantEntry
+from vlv_export.manifest import GraphEntry, TensorEntry, VariantEntry
 from vlv_export.tensorrt.gpus import gpus
 from vlv_export.tensorrt.job import (
     BuildJob,
@@ -221,11 +221,29 @@ def _graph(engine: Engine, graph: GraphEntry) -> GraphEntry:
     return GraphEntry(
         file=engine.file,
         inputs=engine.inputs,
-        outputs=engine.outputs,
+        outputs=_with_axes(engine.outputs, graph),
         aliases=engine.aliases,
         shared_cache=bool(engine.aliases),
         joined=graph.joined,
     )
+
+
+def _with_axes(outputs: Sequence[TensorEntry], graph: GraphEntry) -> tuple[TensorEntry, ...]:
+    """Outputs with the names of their axes, by which the runtime sizes them: compilers keep those
+    of inputs alone. Raises UsageError for outputs that are not the graph's."""
+    known = {each.name: each.shape for each in graph.outputs}
+    for each in outputs:
+        named = known.get(each.name, ())
+        if len(named) != len(each.shape) or any(
+            isinstance(size, int) and isinstance(axis, int) and size != axis
+            for size, axis in zip(each.shape, named, strict=True)
+        ):
+            raise UsageError(
+                f"the engine's output {each.name!r} has the shape {each.shape}, and {graph.file} "
+                f"says {named or 'nothing of it'}",
+                hint="the graph was changed since it was described: export it again",
+            )
+    return tuple(replace(each, shape=known[each.name]) for each in outputs)
 
 
 def shares(engines: Mapping[str, Engine]) -> dict[str, float]:
