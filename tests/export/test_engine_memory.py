@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.export.fake_device import GARBAGE, FakeDevice
-from vlv_core.errors import ModelError
+from vlv_core.errors import ModelError, VlvError
 from vlv_export.manifest import GraphEntry, TensorEntry
 from vlv_export.runtime.cache import KvCache, Layer, Move
 from vlv_export.runtime.engine.bound import EngineBound, axis_sizes
@@ -21,6 +21,7 @@ from vlv_export.runtime.engine.elements import RAW, decoded, encoded
 from vlv_export.runtime.engine.memory import ALIGNED, DeviceMemory, Pool
 from vlv_export.runtime.engine.profiles import pick
 from vlv_export.runtime.memory import HostMemory, Memory
+from vlv_export.tensorrt.gpus import Gpu, gpus
 
 LAYERS = [
     Layer("0.key", 2, 3, "float32"),
@@ -280,3 +281,15 @@ def test_axes_are_known_from_shapes_and_from_inputs_of_their_name() -> None:
         wrong = {**arrays_, name: np.zeros(shape)}
         with pytest.raises(ModelError, match=f"part 'a' takes '{name}' as .* was given"):
             axis_sizes("a", entry, wrong)
+
+
+def test_a_driver_that_is_too_old_is_no_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
+    from vlv_export.runtime.engine import _device
+
+    if gpus():
+        pytest.skip("this machine's driver works")
+    assert _device.find_device() is None
+    monkeypatch.setattr(_device, "gpus", lambda: [Gpu("a GPU", 89)])
+    with pytest.raises(VlvError, match="the driver of a GPU is older than"):
+        _device.find_device()

@@ -10,18 +10,26 @@ from numpy.typing import NDArray
 
 from vlv_core.errors import VlvError
 from vlv_export.runtime.engine.device import Box, DeviceFacts
+from vlv_export.tensorrt.gpus import gpus
 
 _KINDS = cuda.cudaMemcpyKind
 _SUCCESS = cuda.cudaError_t.cudaSuccess
 _NO_ROOM = cuda.cudaError_t.cudaErrorMemoryAllocation
+_OLD_DRIVER = cuda.cudaError_t.cudaErrorInsufficientDriver
+"""also the answer where there is no driver at all"""
 
 
 def find_device() -> DeviceFacts | None:
     """The first GPU that CUDA_VISIBLE_DEVICES shows; None if there is no driver or no GPU.
 
-    Raises VlvError for a GPU that does not answer.
+    Raises VlvError for a GPU that does not answer, or whose driver is too old.
     """
     error, count = cuda.cudaGetDeviceCount()
+    if error == _OLD_DRIVER and (found := gpus()):
+        raise VlvError(
+            f"the driver of {found[0].name} is older than the installed cuda-bindings needs",
+            hint="update the driver, or install the cuda-bindings of the CUDA that it has",
+        )
     if error != _SUCCESS or not count:
         return None
     _done(cuda.cudaSetDevice(0))
