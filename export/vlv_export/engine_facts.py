@@ -6,9 +6,9 @@ from vlv_export.workspace import gigabytes
 
 def targets(entry: VariantEntry) -> str:
     """`sm86, sm89 on Linux x86_64`."""
-    sm = ", ".join(f"sm{each}" for each in entry.compat.get("sm", ())) or "its builder's GPU"
+    sm = ", ".join(f"sm{each}" for each in entry.sm) or "its builder's GPU"
     wider = {"same-sm": " and their kind", "ampere+": " and all from sm80 on"}
-    return sm + wider.get(entry.compat.get("hardware", ""), "") + f" on {_system(entry)}"
+    return sm + wider.get(str(entry.compat.get("hardware", "")), "") + f" on {_system(entry)}"
 
 
 def _system(entry: VariantEntry) -> str:
@@ -41,7 +41,7 @@ def _profile(axes: dict[str, tuple[int, int, int]]) -> str:
 def memory(entry: VariantEntry) -> str:
     """Of the GPU, without the cache; empty if it is not built."""
     known = entry.compat.get("device_bytes")
-    return gigabytes(int(known)) if known else ""
+    return gigabytes(known) if isinstance(known, int) else ""
 
 
 def ran(entry: VariantEntry) -> str:

@@ -91,11 +91,19 @@ class VariantEntry:
         """Whether its graphs are those that engines are compiled from."""
         return self.exporter not in ENGINES and any(each.joined for each in self.graphs.values())
 
+    @property
+    def sm(self) -> tuple[int, ...]:
+        """Of an engine: the compute capabilities that the manifest tells; it may hold anything."""
+        told = self.compat.get("sm")
+        return (
+            tuple(x for x in told if isinstance(x, int)) if isinstance(told, list | tuple) else ()
+        )
+
     def graph(self, part: str) -> GraphEntry:
         """Raises ModelError if the variant has no such part."""
         if part not in self.graphs:
             raise ModelError(
-                f"this variant has no part {part!r}; it has {', '.join(self.graphs)}",
+                f"this variant has no part {part!r}; it has {', '.join(self.graphs) or 'none'}",
                 hint="export again with --reconstruct" if part != "head" else None,
             )
         return self.graphs[part]

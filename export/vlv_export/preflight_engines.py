@@ -8,14 +8,12 @@ from __future__ import annotations
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, TypeGuard, cast
+from typing import TYPE_CHECKING, cast
 
 from vlv_core.errors import MissingExtra, ModelError
 from vlv_export.tensorrt.libraries import library
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from vlv_export.manifest import VariantEntry
     from vlv_export.runtime.engine.device import DeviceFacts
     from vlv_export.tensorrt.job import LibraryName
@@ -47,9 +45,7 @@ def check_device(entry: VariantEntry, facts: DeviceFacts | None, *, name: str) -
             hint="install the GPU's driver (nvidia-smi shows whether it works), or open a variant "
             "of ONNX graphs",
         )
-    listed, needed = entry.compat.get("sm"), entry.compat.get("device_bytes")
-    # A manifest may hold anything there.
-    built = tuple(each for each in listed if isinstance(each, int)) if _is_list(listed) else ()
+    built, needed = entry.sm, entry.compat.get("device_bytes")
     if not _runs_on(facts.sm, built, hardware=str(entry.compat.get("hardware", "same"))):
         known = "+".join(f"sm{each}" for each in built) or "no GPU that is known"
         raise ModelError(
@@ -63,10 +59,6 @@ def check_device(entry: VariantEntry, facts: DeviceFacts | None, *, name: str) -
             hint="end other programs on the GPU, or export with a smaller --max-batch",
         )
     return facts
-
-
-def _is_list(value: object) -> TypeGuard[Sequence[object]]:
-    return isinstance(value, list | tuple)
 
 
 def _check_system(entry: VariantEntry, *, name: str) -> None:

@@ -12,6 +12,7 @@ from tests.export.conftest import Tiny
 from vlv_core.errors import ModelError, NotProved
 from vlv_core.plugins import load_plugins
 from vlv_export.building import build_engines, plan_builds
+from vlv_export.engine_facts import targets
 from vlv_export.manifest import read_manifest, write_manifest
 from vlv_export.parity.report import Report
 from vlv_export.pipeline import Watcher
@@ -71,6 +72,23 @@ def test_a_short_engine_is_caught_by_l0(out: Path) -> None:
     engine = out / read_manifest(out).variant(ENGINE).graph("encoder").file
     engine.write_bytes(engine.read_bytes()[:1000])
     assert "has 1000 bytes; the manifest says" in proved(out).failures()[0]
+
+
+def test_a_variant_without_engines_is_caught_by_l0(out: Path) -> None:
+    faults.change_variant(out, ENGINE, replace(read_manifest(out).variant(ENGINE), graphs={}))
+    assert "has no part 'encoder'; it has none" in proved(out).failures()[0]
+
+
+@pytest.mark.parametrize("told", [None, "86", ["x"], {"86": 89}])
+@pytest.mark.usefixtures("here")
+def test_a_manifest_that_names_no_gpu_is_not_crashed_on(told: object, out: Path) -> None:
+    entry = read_manifest(out).variant(ENGINE)
+    faults.change_variant(out, ENGINE, replace(entry, compat={**entry.compat, "sm": told}))
+    report = proved(out)
+    assert report.level("L1").reason == "built for no GPU that is known, and here is sm89"
+    [wanted] = plan_builds(read_manifest(out), variants=[ENGINE], sm=())
+    assert wanted.target.sm == (89,)
+    assert targets(read_manifest(out).variant(ENGINE)).startswith("its builder's GPU on ")
 
 
 def test_a_float32_engine_sold_as_fp16_is_caught_by_l0(

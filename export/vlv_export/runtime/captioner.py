@@ -144,7 +144,7 @@ def _engine_of(manifest: Manifest, dtype: str | None) -> str:
             hint="use --device cpu, or export again with --rtx or --trt",
         )
     here = {gpu.sm for gpu in gpus()}
-    fits = [each for each in named if here & set(manifest.variant(each).compat.get("sm", ()))]
+    fits = [each for each in named if here & set(manifest.variant(each).sm)]
     return (fits or named)[0]
 
 

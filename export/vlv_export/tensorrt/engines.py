@@ -266,7 +266,7 @@ def profiles_of(entry: VariantEntry) -> dict[str, tuple[Profile, ...]]:
 def target_like(entry: VariantEntry, *, sm: Sequence[int] = ()) -> Target:
     """The target of a variant, for GPUs `sm`; without them for the GPU of this machine if the
     variant's are others, or for the variant's."""
-    wanted = tuple(sm) or tuple(entry.compat.get("sm", ()))
+    wanted = tuple(sm) or entry.sm
     here = [gpu.sm for gpu in gpus()]
     if not sm and here and not set(here) & set(wanted):
         wanted = (here[0],)

@@ -14,6 +14,7 @@ from typing import cast
 
 from vlv_core.errors import NotProved, VlvError
 from vlv_core.files import contained
+from vlv_core.parts import CAPTION_PARTS
 from vlv_core.registry import Plugins
 from vlv_export.golden import GOLDEN, read_golden
 from vlv_export.manifest import Manifest, VariantEntry, read_manifest
@@ -66,21 +67,23 @@ def prove_engine(
 def not_run_here(entry: VariantEntry) -> str:
     """Why this machine cannot run an engine, in a few words; empty if it can."""
     here = [gpu.sm for gpu in gpus()]
-    built = [int(each) for each in entry.compat.get("sm", ())]
     if not here:
         return NO_GPU
     everywhere = entry.compat.get("hardware") == "ampere+" and max(here) >= AMPERE
-    if everywhere or set(here) & set(built):
+    if everywhere or set(here) & set(entry.sm):
         return ""
-    return f"built for {'+'.join(f'sm{each}' for each in built)}, and here is sm{here[0]}"
+    built = "+".join(f"sm{each}" for each in entry.sm) or "no GPU that is known"
+    return f"built for {built}, and here is sm{here[0]}"
 
 
 def _files(folder: Path, manifest: Manifest, entry: VariantEntry) -> Level:
     """L0: every byte as it was built, and layers of the element type that the variant claims."""
     started = time.perf_counter()
     names = [graph.file for graph in entry.graphs.values()]
-    layers = str(PurePosixPath(names[0]).with_name(LAYERS))
     try:
+        for part in CAPTION_PARTS:
+            entry.graph(part)
+        layers = str(PurePosixPath(names[0]).with_name(LAYERS))
         for name in (*names, layers):
             check_file(folder, name, manifest.file(name), hashed=True)
         known = read_layers_file(contained(folder, layers))
