@@ -60,6 +60,8 @@ def _set_up(name: str) -> None:
     _run(sys.executable, "-m", "venv", "--clear", str(folder))
     python = folder / "bin" / "python"
     _run(str(python), "-m", "pip", "install", "--quiet", *peer.packages, *_vlv())
+    if peer.unwanted:
+        _run(str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *peer.unwanted)
     # vlv itself without its libraries: only its own modules are read there
     _run(str(python), "-m", "pip", "install", "--quiet", "--no-deps", *_source())
     click.echo(f"ready: {python_of(peer)}")

@@ -24,6 +24,9 @@ class Peer:
     """import names"""
     packages: tuple[str, ...] = ()
     """what `peers setup` installs into an environment of its own; empty: it lives in vlv's own"""
+    unwanted: tuple[str, ...] = ()
+    """what those bring along and break on: a torchvision that was built for another torch keeps
+    transformers from being imported"""
     most_batch: int = 32
     gpu: bool = False
 
@@ -37,11 +40,13 @@ PEERS = (
          maker="vlv_benchmarks.peers._programs:llama", requires=("llama_cpp",), most_batch=1),
     Peer(name="openvino-genai", label="OpenVINO GenAI", dtype="fp32",
          maker="vlv_benchmarks.peers._programs:openvino", requires=("openvino_genai",),
-         packages=("openvino-genai>=2026.0", "optimum-intel[openvino]>=1.25")),
+         packages=("openvino-genai==2026.4.1.0", "optimum-intel[openvino]==2.2.0", "torch==2.13.0",
+                   "transformers==5.5.4"),
+         unwanted=("torchvision",)),
     Peer(name="optimum-onnx", label="optimum-onnx", dtype="fp32",
          maker="vlv_benchmarks.peers._programs:optimum", requires=("optimum.onnxruntime",),
-         packages=("optimum-onnx==0.0.3", "transformers==4.55.4", "torch==2.8.0",
-                   "onnxruntime==1.23.2", "onnx==1.19.1")),
+         packages=("optimum-onnx==0.1.0", "optimum==2.1.0", "transformers==4.57.6", "torch==2.13.0",
+                   "accelerate>=1.2,<2", "onnxruntime==1.31.1", "onnx==1.23.2")),
     Peer(name="vllm", label="vLLM", dtype="bf16",
          maker="vlv_benchmarks.peers._programs:vllm", requires=("vllm",), gpu=True),
 )  # fmt: skip

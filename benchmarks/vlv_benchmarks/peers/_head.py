@@ -56,6 +56,7 @@ def gguf() -> Path:
 
 def _write_hf(part: Any, folder: Path, *, rows: int, tokens: int) -> None:
     part.lm.save_pretrained(folder / "hf")
+    for_transformers_4(folder / "hf" / "config.json")
     part.words.write(folder / "hf")
     ids = prompts(part.words.encode, rows)
     np.save(folder / "prompts.npy", ids)
@@ -72,6 +73,18 @@ def _write_hf(part: Any, folder: Path, *, rows: int, tokens: int) -> None:
         "eos": list(part.eos), "parameters": sum(each.numel() for each in part.parameters()),
     }  # fmt: skip
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def for_transformers_4(path: Path) -> None:
+    """Name the base of rotary positions in a config.json where version 4 looks for it too.
+
+    It passes over version 5's `rope_parameters`, takes 10000 instead, and says other words.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    base = config.get("rope_parameters", {}).get("rope_theta")
+    if base is not None:
+        config["rope_theta"] = base
+        path.write_text(f"{json.dumps(config, indent=2)}\n", encoding="utf-8")
 
 
 def _write_graphs(part: Any, folder: Path, *, dtype: str) -> None:
