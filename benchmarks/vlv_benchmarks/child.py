@@ -16,7 +16,6 @@ from vlv_core.config import convert, to_dict
 from vlv_core.errors import VlvError
 from vlv_core.specs import resolve
 
-STATUS = Path("/proc/self/status")
 DIE_WITH_PARENT = 1
 """prctl's PR_SET_PDEATHSIG"""
 
@@ -45,11 +44,12 @@ def perform(job: Job) -> Turn:
         return replace(plain, error=f"{type(error).__name__}: {said}")
 
 
-def peak_memory_mb() -> float:
-    """Largest resident set of this process, MB of 1e6 bytes."""
-    if STATUS.is_file():
+def peak_memory_mb(pid: int | None = None) -> float:
+    """Largest resident set of a process, this one for None, MB of 1e6 bytes."""
+    status = Path(f"/proc/{pid or 'self'}/status")
+    if status.is_file():
         # getrusage also counts what the parent held when it forked
-        for line in STATUS.read_text().splitlines():
+        for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -14,6 +14,7 @@ def vlv_bench_cases() -> Iterable[BenchCaseSpec]:
         _case("embed", "pictures to caption embeddings, in batches"),
         _case("reconstruct", "pictures redrawn, by steps and guidance"),
         _case("coldstart", "a fresh process to its first caption"),
+        _case("server", "vlv serve under load: requests a second in time", alone=True),
         _case("decode", "the language model alone, beside other programs", alone=True),
         _case("parity", "quality alone: an artefact's proof, run again", alone=True),
         _case("export", "seconds and memory of an export", alone=True),

@@ -33,7 +33,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     write_pictures(folder, order("single"), count=PICTURES)
     row = Row(case="prepare", backend="x", label="x", model="mini")
-    settings = {"model": "mini", "draws": True, "count": PICTURES, "pairs": [[4, 3.0]]}
+    settings = {"model": "mini", "draws": True, "count": PICTURES, "pairs": [[2, 3.0]]}
     _reference.run(Job(run="", row=row, inputs=str(folder), settings=settings))
     return folder
 
@@ -136,7 +136,7 @@ def test_other_embeddings_and_pictures_fail_parity(inputs: Path) -> None:
     job, z = job_of(inputs, "fp32"), np.load(inputs / "reference" / "z.npy")
     assert quality.of_embeddings(job, z).parity == "passed"
     assert quality.of_embeddings(job, z[::-1]).parity == "failed"
-    name = "drawn-4-3.npy"
+    name = "drawn-2-3.npy"
     drawn = np.load(inputs / "reference" / name)
     same, other = (quality.of_pictures(job, each, name) for each in (drawn, drawn[::-1]))
     assert same.parity == "passed" and other.parity == "failed"

@@ -17,7 +17,7 @@ from vlv_core.preprocess import views
 
 def plan(order: Order) -> CasePlan:
     batches = (8,) if order.quick else (1, 8, 32)
-    settings = {"calls": order.size(10, 30), "warmup": 3}
+    settings = {"calls": order.size(4, 30), "warmup": order.size(1, 3)}
     rows = [
         each.planned(order, "embed", batch=batch, settings=settings)
         for batch in batches

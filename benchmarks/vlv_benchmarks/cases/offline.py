@@ -21,9 +21,9 @@ OUTSIDE = "outside the clock"
 
 
 def plan(order: Order) -> CasePlan:
-    images = order.size(32, 512)
+    images = order.size(16, 512)
     batches = (16,) if order.quick else (1, 8, 64)
-    settings = {"images": images, "calls": order.size(2, 3)}
+    settings = {"images": images, "calls": order.size(1, 3)}
     rows = [
         each.planned(order, "offline", batch=batch, settings=settings, options=options)
         for batch in batches

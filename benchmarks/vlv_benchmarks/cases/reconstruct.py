@@ -15,8 +15,8 @@ BATCH = 4
 
 
 def plan(order: Order) -> CasePlan:
-    pairs = ((4, 3.0),) if order.quick else ((5, 3.0), (25, 1.0), (25, 3.0))
-    settings = {"calls": order.size(2, 5)}
+    pairs = ((2, 3.0),) if order.quick else ((5, 3.0), (25, 1.0), (25, 3.0))
+    settings = {"calls": order.size(1, 5)}
     rows = [
         each.planned(
             order, "reconstruct", batch=BATCH, settings=settings,

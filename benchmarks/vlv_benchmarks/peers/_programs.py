@@ -28,6 +28,7 @@ def ours(folder: Path, threads: int, dtype: str) -> Decode:
 
     told = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     embedded = np.load(folder / "embedded.npy")
+    prompts = np.load(folder / "prompts.npy")
     facts = Generation(
         eos=tuple(told["eos"]), max_length=told["max_length"], max_queries=embedded.shape[1],
         prefix_length=embedded.shape[1], dim=told["dim"], vocab_size=told["vocab_size"],
@@ -37,7 +38,7 @@ def ours(folder: Path, threads: int, dtype: str) -> Decode:
     opened = Head(Sessions(folder / dtype, manifest, dtype, threads), facts)
 
     def decode(ids: Ids, tokens: int) -> Ids:
-        prefix = embedded[: len(ids)]
+        prefix = embedded[_which(prompts, ids)]
         stepper = HeadStepper(opened, prefix, prefix.shape[1] + tokens)
         # no token ends a text: all are decoded
         options = GenerationOptions(max_new_tokens=tokens, stop_on_repetition=False)
@@ -53,13 +54,14 @@ def transformers(folder: Path, threads: int) -> Decode:
     torch.set_num_threads(threads)
     model = AutoModelForCausalLM.from_pretrained(folder / "hf", dtype=torch.float32).eval()
     embedded = torch.from_numpy(np.load(folder / "embedded.npy"))
+    prompts = np.load(folder / "prompts.npy")
     vocabulary = int(json.loads((folder / "facts.json").read_text())["vocab_size"])
 
     def decode(ids: Ids, tokens: int) -> Ids:
         with torch.inference_mode():
             said = model.generate(
-                inputs_embeds=embedded[: len(ids)], max_new_tokens=tokens, do_sample=False,
-                eos_token_id=vocabulary, pad_token_id=0,
+                inputs_embeds=embedded[_which(prompts, ids)], max_new_tokens=tokens,
+                do_sample=False, eos_token_id=vocabulary, pad_token_id=0,
             )  # fmt: skip
         return np.asarray(said.numpy())
 
@@ -204,3 +206,8 @@ def _set_threads(path: Path, threads: int) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
     path.write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def _which(prompts: Ids, ids: Ids) -> NDArray[np.int64]:
+    """Rows of the prompts that these are."""
+    return np.array([int((prompts == row).all(axis=1).argmax()) for row in ids], np.int64)
