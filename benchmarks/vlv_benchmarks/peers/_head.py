@@ -30,7 +30,7 @@ def prepare(job: Job) -> Measured:
     if what == "hf":
         _write_hf(part, folder, rows=job.settings["rows"], tokens=job.settings["tokens"])
     else:
-        _write_graphs(part, folder / what, dtype=what)
+        write_graphs(part, folder / what, dtype=what)
     return Measured(stages={"total": [1.0]})
 
 
@@ -87,7 +87,7 @@ def for_transformers_4(path: Path) -> None:
         path.write_text(f"{json.dumps(config, indent=2)}\n", encoding="utf-8")
 
 
-def _write_graphs(part: Any, folder: Path, *, dtype: str) -> None:
+def write_graphs(part: Any, folder: Path, *, dtype: str) -> None:
     """The head's graph alone, as an artefact of one part."""
     import onnx_ir as ir
 
