@@ -15,7 +15,8 @@ all captions together, V vocabulary.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,23 @@ class Golden:
         start = sum(map(self.positions, range(row)))
         part = slice(start, start + self.positions(row))
         return self.top_ids[part], self.top_log_probs[part]
+
+    def shortened(self, longest: int) -> "Golden":
+        """With captions of at most `longest` tokens, as the model says them when it is let say no
+        more: greedy ones are cut; a search may choose another, so those that are as long, and all
+        after the first of them, are left out."""
+        if longest >= self.facts.max_new_tokens:
+            return self
+        cut = [replace(said, tokens=said.tokens[:longest]) for said in self.facts.greedy]
+        whole = takewhile(lambda said: len(said.tokens) < longest, self.facts.beam)
+        kept = [self.teacher(row) for row in range(len(cut))]
+        asked = [positions(said, longest) for said in cut]
+        return replace(
+            self,
+            facts=replace(self.facts, max_new_tokens=longest, greedy=tuple(cut), beam=tuple(whole)),
+            top_ids=np.concatenate([ids[:n] for (ids, _), n in zip(kept, asked, strict=True)]),
+            top_log_probs=np.concatenate([p[:n] for (_, p), n in zip(kept, asked, strict=True)]),
+        )
 
     def of(self, part: str) -> list[Case]:
         """The cases of a part."""

@@ -29,7 +29,7 @@ def check_host(entry: VariantEntry, *, name: str) -> None:
     Raises ModelError if they do not, MissingExtra for a package that is absent.
     """
     _check_system(entry, name=name)
-    found = library(cast("LibraryName", entry.exporter)).needed()
+    found = library(cast("LibraryName", entry.exporter)).needed(needed_by=f"variant {name!r}")
     _check_version(entry, found, name=name)
     try:
         version(BINDINGS)

@@ -16,6 +16,7 @@ from tests.export import lowering_graphs, tiny_golden
 from tests.export.conftest import Tiny
 from vlv_core.captioner import Captioner
 from vlv_core.errors import ConfigError, ModelError, UsageError, VlvError
+from vlv_core.generation import GenerationOptions
 from vlv_core.preprocess import to_pixels, views
 from vlv_core.torch_backend import TorchBackend
 from vlv_export import _golden, _golden_cases
@@ -92,6 +93,26 @@ def test_teacher_values_are_those_of_the_captions_own_tokens(golden: Golden) -> 
         assert len(ids) == positions(said, golden.facts.max_new_tokens)
         scored = count + (said.finish_reason == "eos")
         assert said.logprob == pytest.approx(float(log_probs[:scored, 0].sum()), abs=1e-3)
+
+
+def test_shortened_captions_are_those_of_a_model_that_may_say_no_more(
+    golden: Golden, captioner: Captioner
+) -> None:
+    assert golden.shortened(golden.facts.max_new_tokens) is golden
+    assert max(len(said.tokens) for said in golden.facts.greedy) > 5, "something is cut"
+    short = golden.shortened(5)
+    encoded = captioner.encode(list(golden.pixels))
+    options = GenerationOptions(max_new_tokens=5)
+    said = captioner.caption(encoded, options=options)
+    assert [each.tokens for each in short.facts.greedy] == [each.tokens for each in said]
+    assert len(short.top_ids) == sum(min(len(each.tokens) + 1, 5) for each in said)
+    for row in range(len(said)):
+        (ids, log_probs), (all_ids, all_log_probs) = short.teacher(row), golden.teacher(row)
+        np.testing.assert_array_equal(ids, all_ids[: len(ids)])
+        np.testing.assert_array_equal(log_probs, all_log_probs[: len(ids)])
+    beam, kept = golden.facts.beam, short.facts.beam
+    assert kept == beam[: len(kept)] and all(len(each.tokens) < 5 for each in kept)
+    assert len(kept) == len(beam) or len(beam[len(kept)].tokens) >= 5
 
 
 def test_pictures_are_kept_as_the_encoder_reads_them(golden: Golden, captioner: Captioner) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.export import faults, tiny_artefact
+from tests.export import engine_graphs, faults, tiny_artefact
+from tests.export.conftest import Tiny
 from vlv_core.captioner import Captioner
 from vlv_core.errors import ConfigError, ModelError, VlvError
 from vlv_export import _yardstick
@@ -44,6 +45,16 @@ def test_every_level_holds(dtype: str, compiled: Path, monkeypatch: pytest.Monke
     assert {each.part for each in report.level("L5").checks} >= {"head", "head.16"}
     told = [SIMULATED in level.notes for level in report.levels]
     assert told == [dtype == "bf16" and level != "L0" for level in LEVELS]
+
+
+def test_a_cache_shorter_than_the_golden_captions_is_judged_by_what_it_holds(
+    proven: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    out = tiny_artefact.copy(proven, tmp_path)
+    engine_graphs.add(out, tiny[1], dtypes=["fp32"], capacities=[9])
+    report = check(out, "onnx24-fp32", ["L1", "L2", "L3", "L5"])
+    assert report.verdict == "passed", report.failures()
+    assert "captions of at most 5 tokens, which the cache holds" in report.level("L3").notes
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])

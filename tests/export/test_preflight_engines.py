@@ -64,6 +64,7 @@ def test_an_absent_library_is_named_with_its_pip_line(
         del installed[package]
         with pytest.raises(MissingExtra, match=f"{package} is not installed") as caught:
             check_host(entry, name=ENGINE)
+        assert str(caught.value).startswith(f"variant '{ENGINE}'")
         assert "pip install 'vlv[rtx]'" in str(caught.value.hint)
 
 

@@ -27,9 +27,9 @@ SCORE_NOISE = 1e-3
 
 def check_captions(target: Target) -> Level:
     """The level's outcome; a model of random weights has no captions worth comparing."""
-    facts = target.golden.facts
-    if facts.random_weights:
+    if target.golden.facts.random_weights:
         return Level(level="L3", state="not applicable", reason="random weights")
+    facts = target.said.facts
     greedy = _say(target, range(len(facts.greedy)), beams=1)
     checks = _compared(target, "greedy", greedy, facts.greedy)
     checks.append(_alone(target, greedy))
@@ -38,11 +38,14 @@ def check_captions(target: Target) -> Level:
         checks += _compared(target, f"beam-{facts.beams}", searched, facts.beam)
         checks.append(_scores(target, f"beam-{facts.beams}", searched))
     apart = sum(int(check.value) for check in checks if check.figure == "parted at a near-tie")
-    return judged("L3", checks, notes=(f"{apart} captions parted at a near-tie, counted apart",))
+    notes = [f"{apart} captions parted at a near-tie, counted apart"]
+    if facts.max_new_tokens < target.golden.facts.max_new_tokens:
+        notes.append(f"captions of at most {facts.max_new_tokens} tokens, which the cache holds")
+    return judged("L3", checks, notes=tuple(notes))
 
 
 def _say(target: Target, rows: range, *, beams: int) -> list[Caption]:
-    options = GenerationOptions(max_new_tokens=target.golden.facts.max_new_tokens, beams=beams)
+    options = GenerationOptions(max_new_tokens=target.said.facts.max_new_tokens, beams=beams)
     return [
         said
         for start in range(rows.start, rows.stop, BATCH)
@@ -82,7 +85,7 @@ def _compared(
 
 def _undecided(target: Target, row: int, said: Caption) -> bool:
     """Whether eager's best token and this caption's were a near-tie where they part."""
-    golden = target.golden
+    golden = target.said
     ids, log_probs = golden.teacher(row)
     at = agreed(said.tokens, golden.facts.greedy[row].tokens)
     if at >= len(ids):
@@ -103,7 +106,7 @@ def _scores_alike(found: Caption, expected: Caption | Said, tie: float) -> bool:
 def _alone(target: Target, batch: Sequence[Caption]) -> Check:
     """Each caption said in a batch of one."""
     wrong = []
-    options = GenerationOptions(max_new_tokens=target.golden.facts.max_new_tokens)
+    options = GenerationOptions(max_new_tokens=target.said.facts.max_new_tokens)
     for row in range(min(ALONE, len(batch))):
         said = target.runtime.caption(target.encoded[row : row + 1], options=options)[0]
         if said.tokens != batch[row].tokens and not _scores_alike(said, batch[row], SCORE_NOISE):
@@ -117,7 +120,7 @@ def _scores(target: Target, way: str, searched: Sequence[Caption]) -> Check:
 
     A search whose cache rows are not those of its beams gives captions other scores than they have.
     """
-    eos, longest = target.golden.facts.eos, target.golden.facts.max_new_tokens
+    eos, longest = target.said.facts.eos, target.said.facts.max_new_tokens
     differences = []
     for start in range(0, len(searched), BATCH):
         batch = searched[start : start + BATCH]

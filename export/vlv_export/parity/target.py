@@ -73,6 +73,12 @@ class Target:
         """The golden file's captioned pictures, by the artefact's encoder."""
         return self.encode(self.golden.pixels)
 
+    @cached_property
+    def said(self) -> Golden:
+        """The golden values with captions as long as this variant's cache holds beside a prefix."""
+        room = self.backend.limits.max_length - self.encoded.prefix.shape[1]
+        return self.golden.shortened(room)
+
     def encode(self, pixels: NDArray[np.uint8]) -> Encoded:
         """Pictures at the encoder's own size (N, s, s, 3), a batch after the other."""
         found = [

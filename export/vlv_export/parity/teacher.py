@@ -57,7 +57,7 @@ def check_teacher(target: Target) -> Level:
 
 def taught(target: Target) -> Positions:
     """The artefact's answers at all golden positions."""
-    golden, prefix = target.golden, target.encoded.prefix
+    golden, prefix = target.said, target.encoded.prefix
     facts = golden.facts
     found = []
     for start in range(0, len(facts.greedy), BATCH):

@@ -27,10 +27,12 @@ class LibraryFacts:
     version: str | None
     """None if it is not installed"""
 
-    def needed(self) -> str:
+    def needed(self, *, needed_by: str = "") -> str:
         """The version. Raises MissingExtra with the pip line if the library is absent."""
         if self.version is None:
-            raise MissingExtra(self.package, extra=self.name, needed_by=f"--{self.name}")
+            raise MissingExtra(
+                self.package, extra=self.name, needed_by=needed_by or f"--{self.name}"
+            )
         return self.version
 
 
