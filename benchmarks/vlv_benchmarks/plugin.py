@@ -18,6 +18,7 @@ def vlv_bench_cases() -> Iterable[BenchCaseSpec]:
         _case("decode", "the language model alone, beside other programs", alone=True),
         _case("parity", "quality alone: an artefact's proof, run again", alone=True),
         _case("export", "seconds and memory of an export", alone=True),
+        _case("train", "both training stages beside the method's plain loop", alone=True),
     ]
 
 

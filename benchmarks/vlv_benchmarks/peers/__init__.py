@@ -38,7 +38,7 @@ PEERS = (
          maker="vlv_benchmarks.peers._programs:genai", requires=("onnxruntime_genai",)),
     Peer(name="llama-cpp", label="llama.cpp Q4_1", dtype="q4",
          maker="vlv_benchmarks.peers._programs:llama", requires=("llama_cpp",), most_batch=1),
-    Peer(name="openvino-genai", label="OpenVINO GenAI", dtype="fp32",
+    Peer(name="openvino-genai", label="OpenVINO GenAI int8", dtype="int8",
          maker="vlv_benchmarks.peers._programs:openvino", requires=("openvino_genai",),
          packages=("openvino-genai==2026.4.1.0", "optimum-intel[openvino]==2.2.0", "torch==2.13.0",
                    "transformers==5.5.4"),
