@@ -4,13 +4,17 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test lint types docs check clean
+.PHONY: demo test lint types docs check bench clean
 
 demo: $(READY)  ## caption and redraw pictures with the bundled model, and write a report
 	$(BIN)/vlv demo
 
 test: $(READY)  ## every test that needs no GPU; GPU tests are counted as skipped
 	$(BIN)/python -m pytest
+
+bench: $(READY)  ## measure the bundled model and its exported variants; half an hour, resumed if stopped
+	[ -d runs/bench/mini-onnx ] || $(BIN)/vlv-export mini -o runs/bench/mini-onnx --onnx --dtype fp32,int8,int4 --reconstruct
+	$(BIN)/vlv-bench run --artefact runs/bench/mini-onnx -o runs/bench/report
 
 lint: $(READY)
 	$(BIN)/ruff check .
