@@ -125,7 +125,9 @@ def _engines(manifest: Manifest) -> Iterator[str]:
         yield f"| {name} | {' | '.join(facts)} |"
     for name, entry in engines.items():
         yield ""
-        yield f"{name}: {ran(entry)}"
+        said = ran(entry)
+        # What it waits for is a sentence with the name already.
+        yield said if said.startswith(name) else f"{name}: {said}"
     yield ""
     yield "On the machine with the GPU, without torch or the model (NAME is a variant above):"
     yield "```"

@@ -119,3 +119,14 @@ def manifest(report: Report, *, random_weights: bool) -> Manifest:
         variants={"onnx-int8": entry},
         default="onnx-int8",
     )
+
+
+def test_what_an_engine_waits_for_is_said_once_and_what_was_not_run_by_name() -> None:
+    waits = "trt-fp16 waits for its machine: here is no GPU"
+    pending = VariantEntry(exporter="trt", dtype="fp16", state="pending", graphs={}, waits=waits)
+    built = replace(pending, exporter="rtx", state="built", waits="")
+    known = manifest(report(), random_weights=False)
+    engines = {"trt-fp16": pending, "rtx-fp16-sm86": built}
+    text = card(replace(known, variants={**known.variants, **engines}), {})
+    assert f"\n{waits}.\n" in text
+    assert "\nrtx-fp16-sm86: was built and inspected, and nobody has run it" in text

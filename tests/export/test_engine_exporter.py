@@ -57,7 +57,7 @@ def test_options_are_read() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("sm", "8.6", "--sm takes whole numbers with commas, not '8.6'"),
+        ("sm", "8.6", "--sm takes whole numbers from 1 on with commas, not '8.6'"),
         ("sm", "0", "--sm takes whole numbers"),
         ("capacity", "much", "--capacity takes whole numbers"),
         ("max-batch", "8,16", "--max-batch takes one whole number, not '8,16'"),

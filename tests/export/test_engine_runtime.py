@@ -285,6 +285,14 @@ def test_a_device_chooses_the_variant(compiled: Path, monkeypatch: pytest.Monkey
     assert choose_variant(manifest, "float32", "cpu") is None
     assert choose_variant(manifest, "float16", "auto") == "onnx-fp16"
     assert choose_variant(manifest, "onnx24-fp16", "cpu") == "onnx24-fp16"
+    without = {name: each for name, each in manifest.variants.items() if name != "onnx-fp16"}
+    for dtype in ("float16", "fp16", "onnx-fp16"):
+        chosen = choose_variant(replace(manifest, variants=without), dtype, "auto")
+        assert chosen == "onnx24-fp16", "the graphs that engines are made from, for want of others"
+    for dtype in ("float32", ENGINE):
+        with pytest.raises(UsageError, match=r"run on the first GPU .* not on 'cuda:1'") as caught:
+            choose_variant(manifest, dtype, "cuda:1")
+        assert caught.value.hint == "CUDA_VISIBLE_DEVICES=1, and --device cuda"
     with pytest.raises(UsageError, match="no variant of this artefact runs on a GPU in bf16"):
         choose_variant(manifest, "bf16", "cuda")
     with pytest.raises(UsageError, match=f"'{ENGINE}' runs on a GPU, not on 'cpu'"):

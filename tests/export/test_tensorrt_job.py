@@ -97,6 +97,12 @@ def test_bfloat16_needs_a_gpu_that_has_it() -> None:
     check_targets("rtx", (75, 86), "fp16")
 
 
+def test_gpus_older_than_the_first_are_refused() -> None:
+    with pytest.raises(UsageError, match="tensorrt does not build for sm70; sm75 is the first"):
+        check_targets("trt", (70,), "fp16")
+    check_targets("trt", (75,), "fp16")
+
+
 def test_tensorrt_builds_for_one_gpu() -> None:
     with pytest.raises(UsageError, match="tensorrt builds for one GPU, and --sm names 2"):
         check_targets("trt", (89, 90), "fp16")

@@ -113,10 +113,14 @@ def choose_variant(manifest: Manifest, dtype: str, device: str) -> str | None:
     if dtype in manifest.variants:
         named: str | None = dtype
     elif device.startswith("cuda"):
-        return _engine_of(manifest, None if dtype == "float32" else _SHORT.get(dtype, dtype))
+        named = _engine_of(manifest, None if dtype == "float32" else _SHORT.get(dtype, dtype))
     else:
-        short = dtype.removeprefix("onnx-")
-        named = None if dtype == "float32" else f"onnx-{_SHORT.get(short, short)}"
+        named = None if dtype == "float32" else _graphs_of(manifest, dtype.removeprefix("onnx-"))
+    if device.startswith("cuda:") and device != "cuda:0":
+        raise UsageError(
+            f"engines run on the first GPU that is shown, not on {device!r}",
+            hint=f"CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')}, and --device cuda",
+        )
     is_engine = named in manifest.variants and manifest.variant(named).exporter in ENGINES
     if not (is_engine or device in ("auto", "cpu")):
         raise UsageError(
@@ -128,6 +132,13 @@ def choose_variant(manifest: Manifest, dtype: str, device: str) -> str | None:
             f"variant {named!r} runs on a GPU, not on {device!r}", hint="use --device cuda"
         )
     return named
+
+
+def _graphs_of(manifest: Manifest, dtype: str) -> str:
+    """The portable variant of a dtype; where there is none, the graphs made for engines."""
+    portable, for_engines = (f"{kind}-{_SHORT.get(dtype, dtype)}" for kind in ("onnx", "onnx24"))
+    there = manifest.variants
+    return for_engines if for_engines in there and portable not in there else portable
 
 
 def _engine_of(manifest: Manifest, dtype: str | None) -> str:

@@ -12,6 +12,8 @@ RTX_TARGETS = (75, 80, 86, 89, 120, 121)
 """compute capabilities that tensorrt-rtx 1.7 builds for, wherever it runs"""
 RTX_DEFAULT = (80, 86, 89, 120)
 """those of GPUs in common use; the code for several of them costs an engine next to nothing"""
+LEAST_SM = 75
+"""the oldest compute capability that TensorRT 11 builds for (its support matrix)"""
 BF16_FROM = 80
 """the first compute capability with bfloat16"""
 
@@ -73,7 +75,7 @@ def check_targets(name: LibraryName, sm: Sequence[int], dtype: Dtype) -> None:
                     f"tensorrt-rtx does not build for sm{each}; it builds for "
                     f"{', '.join(f'sm{known}' for known in RTX_TARGETS)}",
                     hint="--trt builds for the GPU of the machine that it runs on"
-                    if each >= 75
+                    if each >= LEAST_SM
                     else None,
                 )
     elif len(sm) > 1:
@@ -82,6 +84,8 @@ def check_targets(name: LibraryName, sm: Sequence[int], dtype: Dtype) -> None:
             hint="--rtx builds for several",
         )
     for each in sm:
+        if each < LEAST_SM:
+            raise UsageError(f"tensorrt does not build for sm{each}; sm{LEAST_SM} is the first")
         if dtype == "bf16" and each < BF16_FROM:
             raise UsageError(
                 f"sm{each} has no bfloat16; sm{BF16_FROM} and later have it",

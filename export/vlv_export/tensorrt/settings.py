@@ -82,7 +82,7 @@ def _numbers(option: str, text: str) -> list[int]:
     words = [word.strip().removeprefix("sm") for word in text.split(",") if word.strip()]
     for word in words:
         if not word.isdecimal() or int(word) < 1:
-            raise UsageError(f"--{option} takes whole numbers with commas, not {text!r}")
+            raise UsageError(f"--{option} takes whole numbers from 1 on with commas, not {text!r}")
     return list(map(int, words))
 
 
