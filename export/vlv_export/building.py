@@ -206,6 +206,7 @@ class _Work:
         shutil.rmtree(alone, ignore_errors=True)
         small = [path for path in manifest.files if not path.startswith("variants/")]
         for path in small:
+            check_file(self.space.out, path, manifest.file(path), hashed=True)
             (alone / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(contained(self.space.out, path), alone / path)
         home = alone / place

@@ -17,6 +17,7 @@ from vlv_core.plugins import load_plugins
 from vlv_export import building
 from vlv_export.building import build_engines, plan_builds, unproved_here
 from vlv_export.cli import app
+from vlv_export.golden import GOLDEN
 from vlv_export.manifest import VariantEntry, read_manifest, write_manifest
 from vlv_export.parity.report import read_json
 from vlv_export.pipeline import Outcome, Watcher
@@ -221,6 +222,17 @@ def test_stopped_at_any_moment_out_is_whole_and_the_work_goes_on(
     assert tree(out)["manifest.json"] == before["manifest.json"]
     assert build(out, sm=(89,)).manifest.variant("rtx-fp16-sm89").state == "built"
     assert len(built) == (2 if moment == "publish" else 1)
+
+
+def test_lost_and_changed_golden_values_prove_nothing(out: Path) -> None:
+    golden = out / GOLDEN
+    golden.write_bytes(golden.read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelError, match=r"golden.safetensors was changed since it was exported"):
+        build(out, sm=(89,))
+    golden.unlink()
+    with pytest.raises(ModelError, match=r"golden.safetensors is missing"):
+        build(out, sm=(89,))
+    assert "rtx-fp16-sm89" not in read_manifest(out).variants
 
 
 def test_changed_graphs_are_not_compiled(out: Path) -> None:
