@@ -126,7 +126,9 @@ def test_a_folder_is_known_by_its_manifest(artefact: Path, captioner: Captioner)
 
 
 def test_other_devices_are_refused(artefact: Path) -> None:
-    with pytest.raises(UsageError, match="no variant of this artefact runs on a GPU; it has onnx-fp32"):
+    with pytest.raises(
+        UsageError, match="no variant of this artefact runs on a GPU; it has onnx-fp32"
+    ):
         open_artefact(artefact, OpenOptions(device="cuda"))
 
 
