@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vlv_core.cli._caption_report import Report
+from vlv_core.cli._opening import opening_options
 from vlv_core.console import Session, Terminated
 from vlv_core.errors import SomeInputsFailed
 
@@ -45,14 +46,7 @@ OUT_HELP = "Write a row a picture, and go on where the file ends; '-' writes row
 @click.option("--sidecar", is_flag=True, help="Write a .txt beside each picture.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
 @click.option("--overwrite", is_flag=True, help="Start anew: discard --out, replace sidecars.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--dtype",
-    default="float32",
-    show_default=True,
-    help="Of the computation; of an artefact, its variant.",
-)
-@click.option("--threads", type=int, help="CPU threads of the model.")
+@opening_options
 @click.pass_obj
 def command(
     session: Session,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vlv_core.cli._opening import opening_options
 from vlv_core.cli._progress import Told
 from vlv_core.console import Session
 
@@ -44,14 +45,7 @@ ROWS_A_SHEET = 8
 @click.option("--seed", type=int, help="Of noise and intervals.")
 @click.option("--batch", type=int, help="Pictures at once.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Other options.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--dtype",
-    default="float32",
-    show_default=True,
-    help="Of the computation; of an artefact, its variant.",
-)
-@click.option("--threads", type=int, help="CPU threads of the model.")
+@opening_options
 @click.pass_obj
 def command(
     session: Session,

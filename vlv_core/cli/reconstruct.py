@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vlv_core.cli._caption_report import printable
+from vlv_core.cli._opening import opening_options
 from vlv_core.cli._progress import Told
 from vlv_core.console import Session
 from vlv_core.errors import SomeInputsFailed
@@ -35,14 +36,7 @@ Examples:
 @click.option("--guidance", default=3.0, show_default=True, help="Above 1 follows z more closely.")
 @click.option("--seed", default=0, show_default=True, help="Of the noise that drawing starts from.")
 @click.option("--batch", default=16, show_default=True, help="Pictures at once.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--dtype",
-    default="float32",
-    show_default=True,
-    help="Of the computation; of an artefact, its variant.",
-)
-@click.option("--threads", type=int, help="CPU threads of the model.")
+@opening_options
 @click.pass_obj
 def command(
     session: Session,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vlv_core.cli._opening import opening_options
 from vlv_core.console import Session
 from vlv_core.errors import UsageError
 
@@ -45,14 +46,7 @@ Examples:
     type=click.Path(path_type=Path),
     help=f"File with the key that callers must send; or set {KEY_VARIABLE}.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--dtype",
-    default="float32",
-    show_default=True,
-    help="Of the computation; of an artefact, its variant.",
-)
-@click.option("--threads", type=int, help="CPU threads of the model.")
+@opening_options
 @click.pass_obj
 def command(
     session: Session,
