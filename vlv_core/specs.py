@@ -197,7 +197,7 @@ class ExporterOption:
     """An option that an exporter adds to the command line. Exporters may share one by its name."""
 
     name: str
-    """without the dashes, such as "max-batch" """
+    """without the dashes, such as "capacity" """
     metavar: str
     """what its value looks like; an option without one is a flag, whose value is "yes" """
     help: str

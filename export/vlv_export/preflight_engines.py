@@ -56,7 +56,7 @@ def check_device(entry: VariantEntry, facts: DeviceFacts | None, *, name: str) -
         raise ModelError(
             f"variant {name!r} needs {needed / 1e9:.1f} GB of GPU memory, and "
             f"{facts.free_bytes / 1e9:.1f} GB are free on {facts.name}",
-            hint="end other programs on the GPU, or export with a smaller --max-batch",
+            hint="end other programs on the GPU, or export with a smaller --batch",
         )
     return facts
 

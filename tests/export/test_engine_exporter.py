@@ -42,12 +42,12 @@ def planned(out: Path, exporter: EngineExporter, *dtypes: str) -> list[Planned]:
 
 
 def test_options_are_read() -> None:
-    given = {"sm": "89, sm86", "capacity": "384,160", "max-batch": "16", "hardware": "ampere+"}
+    given = {"sm": "89, sm86", "capacity": "384,160", "batch": "16,1", "hardware": "ampere+"}
     assert read_settings("trt", {**given, "version-compatible": "yes"}) == Settings(
         library="trt",
         sm=(86, 89),
         capacities=(160, 384),
-        max_batch=16,
+        batches=(1, 16),
         hardware="ampere+",
         version_compatible=True,
     )
@@ -60,7 +60,7 @@ def test_options_are_read() -> None:
         ("sm", "8.6", "--sm takes whole numbers from 1 on with commas, not '8.6'"),
         ("sm", "0", "--sm takes whole numbers"),
         ("capacity", "much", "--capacity takes whole numbers"),
-        ("max-batch", "8,16", "--max-batch takes one whole number, not '8,16'"),
+        ("batch", "0", "--batch takes whole numbers from 1 on with commas, not '0'"),
         ("hardware", "amper+", r"no --hardware 'amper\+'; did you mean 'ampere\+'"),
     ],
 )
@@ -99,7 +99,7 @@ def test_more_heads_take_more_room(artefact: Path) -> None:
 
 
 def test_both_exporters_plan_the_same_graphs(artefact: Path) -> None:
-    rtx, trt = (planned(artefact, kind({"max-batch": "4"})) for kind in (RtxExporter, TrtExporter))
+    rtx, trt = (planned(artefact, kind({"batch": "4"})) for kind in (RtxExporter, TrtExporter))
     assert rtx[0] == trt[0]
     assert trt[1].name == "trt-bf16"
     assert trt[1].waits.startswith("trt-bf16 waits for its machine: here is no package tensorrt")

@@ -165,7 +165,7 @@ def test_too_little_memory_is_told(entry: VariantEntry) -> None:
     said = r"needs 3\.0 GB of GPU memory, and 1\.0 GB are free on a GPU"
     with pytest.raises(ModelError, match=said) as caught:
         check_device(large, ADA, name=ENGINE)
-    assert "--max-batch" in str(caught.value.hint)
+    assert "--batch" in str(caught.value.hint)
 
 
 @pytest.fixture

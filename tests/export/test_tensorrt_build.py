@@ -62,7 +62,7 @@ def job(tiny: Tiny, graphs: Graphs, tmp_path: Path) -> Callable[[Dtype], BuildJo
             graphs=files,
             out=tmp_path,
             dtype=dtype,
-            profiles=plan_profiles(axes, max_batch=4, prefix_length=4),
+            profiles=plan_profiles(axes, batches=(4,), prefix_length=4),
             aliases={part: entry.aliases for part, entry in entries.items()},
             sm=(86, 120),
         )
@@ -132,6 +132,22 @@ def test_what_is_said_of_a_head(job: Callable[[Dtype], BuildJob]) -> None:
     nodes = {node for layer in layers["head"] for node in layer.nodes}
     assert any("TensorScatter" in node for node in nodes)
     assert any("Attention" in node for node in nodes)
+
+
+def test_batches_have_profiles_of_their_own_and_share_the_weights(
+    job: Callable[[Dtype], BuildJob],
+) -> None:
+    task = head_only(job("bf16"))
+    one = build(task, tell=quiet).engines["head"]
+    each = [
+        {**profile, "batch": rows}
+        for rows in ((1, 1, 1), (1, 4, 4))
+        for profile in task.profiles["head"]
+    ]
+    two = build(replace(task, profiles={"head": tuple(each)}), tell=quiet).engines["head"]
+    assert list(two.profiles) == each
+    # Small constants may be folded for each profile; matrices are there once.
+    assert one.weights_bytes <= two.weights_bytes < 1.5 * one.weights_bytes
 
 
 def test_graphs_are_checked_without_building(job: Callable[[Dtype], BuildJob]) -> None:

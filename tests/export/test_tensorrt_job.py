@@ -14,7 +14,7 @@ from vlv_core.parts import Axis
 from vlv_export.tensorrt import caches, libraries, memory
 from vlv_export.tensorrt.job import BuildJob, Profile, job_from_json, job_to_json
 from vlv_export.tensorrt.libraries import LibraryFacts, check_targets, default_targets, library
-from vlv_export.tensorrt.profiles import DECODE, PREFILL, check_profiles, plan_profiles
+from vlv_export.tensorrt.profiles import check_profiles, plan_profiles
 
 
 def job(tmp_path: Path) -> BuildJob:
@@ -117,7 +117,7 @@ AXES = {
 
 
 def test_profiles_of_every_part() -> None:
-    made = plan_profiles(AXES, max_batch=32, prefix_length=16)
+    made = plan_profiles(AXES, batches=[32], prefix_length=16)
     assert list(made) == list(AXES)
     assert made["encoder"] == ({"batch": (1, 8, 32)},)
     assert made["denoiser"] == ({"batch": (1, 4, 16), "context": (1, 16, 77)},)
@@ -125,14 +125,23 @@ def test_profiles_of_every_part() -> None:
 
 
 def test_a_head_reads_its_prefix_by_one_profile_and_a_token_by_the_other() -> None:
-    head = plan_profiles(AXES, max_batch=4, prefix_length=16)["head"]
-    assert head[PREFILL] == {"batch": (1, 4, 4), "length": (1, 16, 16), "k": (1, 4, 256)}
-    assert head[DECODE] == {"batch": (1, 4, 4), "length": (1, 1, 1), "k": (1, 4, 256)}
+    prefill, step = plan_profiles(AXES, batches=[4], prefix_length=16)["head"]
+    assert prefill == {"batch": (1, 4, 4), "length": (1, 16, 16), "k": (1, 4, 256)}
+    assert step == {"batch": (1, 4, 4), "length": (1, 1, 1), "k": (1, 4, 256)}
+
+
+def test_each_batch_has_a_profile_of_its_own() -> None:
+    made = plan_profiles(AXES, batches=[1, 8, 32], prefix_length=16)
+    rows = [(1, 1, 1), (1, 8, 8), (1, 32, 32)]
+    assert [each["batch"] for each in made["encoder"]] == rows
+    assert [each["batch"] for each in made["head"]] == [each for each in rows for _ in range(2)]
+    # What the part's own limit makes equal is one.
+    assert [each["batch"] for each in made["denoiser"]] == [(1, 1, 1), (1, 8, 8), (1, 16, 16)]
 
 
 def test_an_engine_for_no_rows_is_refused() -> None:
-    with pytest.raises(UsageError, match="--max-batch is 0; use 1 or more"):
-        plan_profiles(AXES, max_batch=0, prefix_length=16)
+    with pytest.raises(UsageError, match="--batch is 8,0; use 1 or more"):
+        plan_profiles(AXES, batches=[8, 0], prefix_length=16)
 
 
 NEEDED = {"batch": False, "length": False, "k": True}

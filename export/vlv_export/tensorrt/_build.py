@@ -123,7 +123,7 @@ def _compiled(network: Network, config: Any, log: Log, progress: Progress, part:
         words = log.errors[0] if log.errors else "it does not say why"
         raise VlvError(
             f"the compiler cannot build part {part!r}: {words}",
-            hint="another --dtype, a smaller --max-batch or another --sm may build",
+            hint="another --dtype, a smaller --batch or another --sm may build",
         )
     return plan
 

@@ -65,7 +65,7 @@ class EngineExporter:
             of=graphs.name,
             settings={
                 "target": asdict(target),
-                "max_batch": self.settings.max_batch,
+                "batches": list(self.settings.batches),
                 "version": library(self.library).version or "",
             },
             waits=target.waits(),
@@ -84,7 +84,7 @@ class EngineExporter:
             job.of,
             source=job.planned.of,
             target=self._target(job.planned.dtype),
-            profiles=plan_profiles(axes, max_batch=self.settings.max_batch, prefix_length=length),
+            profiles=plan_profiles(axes, batches=self.settings.batches, prefix_length=length),
             folder=job.folder,
             tell=job.tell,
         )

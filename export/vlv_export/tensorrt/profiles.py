@@ -11,47 +11,57 @@ from vlv_export.tensorrt.job import Profile, Range
 if TYPE_CHECKING:
     from vlv_core.parts import Axis
 
-MAX_BATCH = 32
+BATCHES = (32,)
+"""rows at once that engines are optimised for, ascending, unless `--batch` says others"""
 CANDIDATES: Range = (1, 4, 256)
 """of `k`, the continuations that a head answers for each row"""
-PREFILL, DECODE = 0, 1
-"""places of the head's two profiles"""
 
 
 def plan_profiles(
-    axes: Mapping[str, Mapping[str, Axis]], *, max_batch: int = MAX_BATCH, prefix_length: int
+    axes: Mapping[str, Mapping[str, Axis]],
+    *,
+    batches: Sequence[int] = BATCHES,
+    prefix_length: int,
 ) -> dict[str, tuple[Profile, ...]]:
     """The profiles of each part, given its axes (`ExportPart.axes`).
 
-    A head (`head`, `head.<capacity>`) has two: one that reads up to `prefix_length` positions, and
-    one that reads a single one. Any other part has one. No part takes more rows than its own batch
-    axis allows. Raises UsageError for a size below 1.
+    A part has one for each of `batches`; a head (`head`, `head.<capacity>`) two: one that reads up
+    to `prefix_length` positions, and one that reads a single one. No part takes more rows than its
+    own batch axis allows. Raises UsageError for a size below 1.
     """
-    if max_batch < 1 or prefix_length < 1:
-        raise UsageError(f"--max-batch is {max_batch}; use 1 or more")
+    if not batches or min(batches) < 1 or prefix_length < 1:
+        raise UsageError(f"--batch is {','.join(map(str, batches))}; use 1 or more")
     return {
-        part: _head(own["batch"], max_batch, prefix_length)
-        if part.split(".")[0] == "head"
-        else ({name: _limits(name, axis, max_batch) for name, axis in own.items()},)
+        part: tuple(
+            profile
+            for rows in _rows(own["batch"], batches)
+            for profile in (
+                _head(rows, prefix_length)
+                if part.split(".")[0] == "head"
+                else [{name: _limits(axis) for name, axis in own.items()} | {"batch": rows}]
+            )
+        )
         for part, own in axes.items()
     }
 
 
-def _head(rows: Axis, max_batch: int, prefix_length: int) -> tuple[Profile, ...]:
-    batch = _batch(rows, max_batch)
+def _head(rows: Range, prefix_length: int) -> list[Profile]:
+    """Prefill, and a step."""
     lengths: tuple[Range, Range] = ((1, prefix_length, prefix_length), (1, 1, 1))
-    return tuple({"batch": batch, "length": length, "k": CANDIDATES} for length in lengths)
+    return [{"batch": rows, "length": length, "k": CANDIDATES} for length in lengths]
 
 
-def _limits(name: str, axis: Axis, max_batch: int) -> Range:
-    if name == "batch":
-        return _batch(axis, max_batch)
+def _limits(axis: Axis) -> Range:
     return axis.low, axis.typical, axis.high
 
 
-def _batch(axis: Axis, max_batch: int) -> Range:
-    most = min(max_batch, axis.high)
-    return 1, min(axis.typical, most), most
+def _rows(axis: Axis, batches: Sequence[int]) -> list[Range]:
+    """A single one is best at what is typical, several each at their own end. All begin at 1: the
+    last piece of a long batch may be short."""
+    ends = sorted({min(each, axis.high) for each in batches})
+    if len(ends) == 1:
+        return [(1, min(axis.typical, ends[0]), ends[0])]
+    return [(1, end, end) for end in ends]
 
 
 def check_profiles(part: str, profiles: Sequence[Profile], needed: Mapping[str, bool]) -> None:

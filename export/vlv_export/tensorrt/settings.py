@@ -7,7 +7,7 @@ from typing import get_args
 from vlv_core.errors import UsageError, nearest
 from vlv_core.specs import ExporterOption
 from vlv_export.tensorrt.job import Hardware, LibraryName
-from vlv_export.tensorrt.profiles import MAX_BATCH
+from vlv_export.tensorrt.profiles import BATCHES
 
 ROOM = 300
 """tokens of a caption, for which the cache has room unless `--capacity` says another size"""
@@ -19,7 +19,9 @@ SHARED = (
     ExporterOption(
         "capacity", "LIST", f"Sizes of the head's cache, tokens; prefix + {ROOM} if left out."
     ),
-    ExporterOption("max-batch", "N", f"Most rows of an engine; {MAX_BATCH} if left out."),
+    ExporterOption(
+        "batch", "LIST", f"Rows at once to optimise for, such as 1,8,32; {BATCHES[0]} if left out."
+    ),
 )
 TRT_ALONE = (
     ExporterOption(
@@ -38,7 +40,8 @@ class Settings:
     """empty: the library's own choice"""
     capacities: tuple[int, ...] = ()
     """ascending; empty: one, by the model"""
-    max_batch: int = MAX_BATCH
+    batches: tuple[int, ...] = BATCHES
+    """ascending"""
     hardware: Hardware = "same"
     version_compatible: bool = False
 
@@ -62,7 +65,7 @@ def read_settings(library: LibraryName, options: Mapping[str, str]) -> Settings:
         library=library,
         sm=read_sm(options.get("sm", "")),
         capacities=tuple(sorted(set(_numbers("capacity", options.get("capacity", ""))))),
-        max_batch=_one("max-batch", options.get("max-batch", str(MAX_BATCH))),
+        batches=tuple(sorted(set(_numbers("batch", options.get("batch", ""))))) or BATCHES,
         hardware=_hardware(options.get("hardware", "same")),
         version_compatible="version-compatible" in options,
     )
@@ -84,13 +87,6 @@ def _numbers(option: str, text: str) -> list[int]:
         if not word.isdecimal() or int(word) < 1:
             raise UsageError(f"--{option} takes whole numbers from 1 on with commas, not {text!r}")
     return list(map(int, words))
-
-
-def _one(option: str, text: str) -> int:
-    found = _numbers(option, text)
-    if len(found) != 1:
-        raise UsageError(f"--{option} takes one whole number, not {text!r}")
-    return found[0]
 
 
 def _hardware(text: str) -> Hardware:

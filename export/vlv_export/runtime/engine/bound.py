@@ -194,7 +194,7 @@ def _whole(part: str, most: int, given: Sequence[Given]) -> int:
         raise ModelError(
             f"the engine of part {part!r} takes {most} rows at once, and only every {step} rows of "
             f"its cache begin at a multiple of {ALIGNED} bytes",
-            hint="export with a --capacity that is a multiple of 64, or a larger --max-batch",
+            hint="export with a --capacity that is a multiple of 64, or a larger --batch",
         )
     return most - most % step
 
