@@ -27,7 +27,7 @@ from vlv_export.exporters import Job, Planned, Request
 from vlv_export.fingerprint import code_beside, code_of, files_of, key_of, versions
 from vlv_export.golden import GOLDEN, read_golden
 from vlv_export.manifest import ENGINES, RUN_HERE, FileEntry, VariantEntry
-from vlv_export.pipeline import Order, Outcome, Plan, Watcher
+from vlv_export.pipeline import Order, Outcome, Plan, Watcher, watched
 from vlv_export.workspace import Workspace, check_free, open_workspace
 from vlv_export.yardstick import YARDSTICK
 
@@ -98,11 +98,8 @@ def export(order: Order, watcher: Watcher) -> Outcome:
     source, plan = make_plan(order)
     with open_workspace(order.out, force=order.force) as space:
         space.require_space(plan.peak_bytes)
-        watcher.begin(_steps(plan))
-        try:
+        with watched(watcher, _steps(plan)):
             return _Export(order, source, plan, space, watcher).run()
-        finally:
-            watcher.end()
 
 
 @dataclass

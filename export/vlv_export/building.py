@@ -26,7 +26,7 @@ from vlv_export.manifest import (
 )
 from vlv_export.parity import EXPORT_LEVELS
 from vlv_export.parity.report import Report
-from vlv_export.pipeline import Outcome, Watcher
+from vlv_export.pipeline import Outcome, Watcher, watched
 from vlv_export.preflight import check_file
 from vlv_export.proving import prove
 from vlv_export.publishing import files_used, free_place, publish, remove_unlisted, with_variant
@@ -116,16 +116,13 @@ def build_engines(
         names = [each.name for each in wanted]
         older = [name for name in unproved_here(manifest) if name not in names]
         steps = [f"{do} {name}" for name in names for do in ("build", "prove")]
-        watcher.begin([*steps, *(f"prove {name}" for name in older)])
-        try:
+        with watched(watcher, [*steps, *(f"prove {name}" for name in older)]):
             space.require_space(sum(_size(manifest, each) for each in wanted))
             reports = {}
             for each in wanted:
                 manifest, reports[each.name] = work.add(manifest, each)
             for name in older:
                 manifest, reports[name] = work.prove_again(manifest, name)
-        finally:
-            watcher.end()
         shutil.rmtree(space.folder, ignore_errors=True)
     return Outcome(folder=out, manifest=manifest, reports=reports)
 

@@ -4,11 +4,13 @@ model -> parts -> neutral graphs -+-> variants -+-> artefact -> parity -> manife
       -> golden values, assets ---+-------------+
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlv_core.errors import NotProved
 from vlv_core.registry import Plugins
 from vlv_export.exporters import Exporter, Planned
 from vlv_export.parity.report import Report
@@ -79,8 +81,24 @@ class Watcher:
     def progress(self, what: str, done: int, total: int) -> None:
         """How much of something countable is done within the step."""
 
-    def end(self) -> None:
-        """The last step has ended, well or not."""
+    def end(self, *, done: bool) -> None:
+        """Nothing more is done; `done`: the last step that began was finished, well or not."""
+
+
+@contextmanager
+def watched(watcher: Watcher, steps: Sequence[str]) -> Iterator[None]:
+    """The watcher is told of these steps' begin and end, however they end."""
+    watcher.begin(steps)
+    done = False
+    try:
+        yield
+        done = True
+    except NotProved:
+        # A proof that fails is a step that was finished.
+        done = True
+        raise
+    finally:
+        watcher.end(done=done)
 
 
 @dataclass(frozen=True, kw_only=True)

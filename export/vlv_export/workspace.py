@@ -185,9 +185,7 @@ def _held(workspace: Workspace) -> Iterator[Workspace]:
         raise UsageError(f"cannot write {workspace.folder}: {error.strerror or error}") from None
     with stream:
         if not lock(stream):
-            raise UsageError(
-                f"another export is writing {out}", hint="wait for it, or choose another -o"
-            )
+            raise UsageError(f"another export is writing {out}", hint="wait for it to end")
         workspace.take_back()
         yield workspace
 

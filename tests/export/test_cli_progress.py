@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from vlv_core.errors import NotProved
 from vlv_export.cli import _progress
 from vlv_export.cli._progress import Shown
+from vlv_export.pipeline import watched
 
 
 class Clock:
@@ -44,18 +46,38 @@ def test_a_line_for_each_step_with_its_seconds(
     clock.now += 7
     shown.step("build onnx-fp32", kept=False)
     clock.now += 1.25
-    shown.end()
+    shown.end(done=True)
     said = ["capture encoder: 2.5 s", "assets: kept from before", "build onnx-fp32: 1.2 s"]
     assert capsys.readouterr().err.splitlines() == said
     assert written.getvalue() == ""
+
+
+def test_a_step_that_was_stopped_does_not_look_done(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = Shown(console(terminal=False)[0])
+    with pytest.raises(KeyboardInterrupt), watched(shown, ["assets"]):
+        shown.step("assets", kept=False)
+        clock.now += 3
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "assets: stopped after 3.0 s\n"
+
+
+def test_a_proof_that_fails_is_done(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Shown(console(terminal=False)[0])
+    with pytest.raises(NotProved, match="another"), watched(shown, ["prove it"]):
+        shown.step("prove it", kept=False)
+        clock.now += 3
+        raise NotProved("another")
+    assert capsys.readouterr().err == "prove it: 3.0 s\n"
 
 
 def test_the_end_is_told_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     shown = Shown(console(terminal=False)[0])
     shown.begin(["assets"])
     shown.step("assets", kept=False)
-    shown.end()
-    shown.end()
+    shown.end(done=True)
+    shown.end(done=True)
     assert capsys.readouterr().err == "assets: 0.0 s\n"
 
 
@@ -83,7 +105,7 @@ def test_a_terminal_shows_the_step_its_place_and_what_is_done(clock: Clock) -> N
     shown.step("capture encoder", kept=True)
     shown.step("capture head", kept=False)
     shown.tell("tracing")
-    shown.end()
+    shown.end(done=True)
     frame = last_frame(written)
     assert "capture head" in frame and "1/3" in frame and "tracing" in frame
 
@@ -95,7 +117,7 @@ def test_the_next_step_forgets_what_the_last_one_told(clock: Clock) -> None:
     shown.step("capture head", kept=False)
     shown.tell("tracing")
     shown.step("assets", kept=False)
-    shown.end()
+    shown.end(done=True)
     assert "tracing" not in last_frame(written)
 
 
@@ -114,5 +136,5 @@ def test_what_is_counted_has_a_rate_and_an_end(
     shown.progress("layers", 0, 20)
     clock.now += seconds
     shown.progress("layers", done, 20)
-    shown.end()
+    shown.end(done=True)
     assert said in last_frame(written)

@@ -45,7 +45,7 @@ class Heard(Watcher):
     def step(self, name: str, *, kept: bool) -> None:
         self.steps.append((name, kept))
 
-    def end(self) -> None:
+    def end(self, *, done: bool) -> None:
         self.ended += 1
 
 

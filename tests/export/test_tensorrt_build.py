@@ -115,10 +115,12 @@ def test_engines_of_each_type(dtype: Dtype, job: Callable[[Dtype], BuildJob]) ->
 
 def test_what_is_said_of_a_head(job: Callable[[Dtype], BuildJob]) -> None:
     task = head_only(job("fp16"))
+    alone = [{**each, "batch": (1, 1, 1)} for each in task.profiles["head"]]
+    task = replace(task, profiles={"head": (*alone, *task.profiles["head"])})
     result = build(task, tell=quiet)
     head = result.engines["head"]
     assert head.aliases == task.aliases["head"]
-    assert head.profiles == task.profiles["head"] and len(head.profiles) == 2
+    assert head.profiles == task.profiles["head"] and len(head.profiles) == 4
     kinds = {each.name: (each.dtype, each.shape) for each in head.inputs}
     assert kinds["tokens"] == ("int64", ("batch", "length"))
     assert kinds["k"] == ("int64", (1,))
@@ -132,22 +134,6 @@ def test_what_is_said_of_a_head(job: Callable[[Dtype], BuildJob]) -> None:
     nodes = {node for layer in layers["head"] for node in layer.nodes}
     assert any("TensorScatter" in node for node in nodes)
     assert any("Attention" in node for node in nodes)
-
-
-def test_batches_have_profiles_of_their_own_and_share_the_weights(
-    job: Callable[[Dtype], BuildJob],
-) -> None:
-    task = head_only(job("bf16"))
-    one = build(task, tell=quiet).engines["head"]
-    each = [
-        {**profile, "batch": rows}
-        for rows in ((1, 1, 1), (1, 4, 4))
-        for profile in task.profiles["head"]
-    ]
-    two = build(replace(task, profiles={"head": tuple(each)}), tell=quiet).engines["head"]
-    assert list(two.profiles) == each
-    # Small constants may be folded for each profile; matrices are there once.
-    assert one.weights_bytes <= two.weights_bytes < 1.5 * one.weights_bytes
 
 
 def test_graphs_are_checked_without_building(job: Callable[[Dtype], BuildJob]) -> None:

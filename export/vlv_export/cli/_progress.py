@@ -63,15 +63,15 @@ class Shown(Watcher):
         left = (total - done) / rate if done else 0.0
         self.tell(f"{what}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left")
 
-    def end(self) -> None:
-        self._close()
+    def end(self, *, done: bool) -> None:
+        self._close("" if done else "stopped after ")
         self._step = ""
         if self._bar is not None:
             self._bar.stop()
 
-    def _close(self) -> None:
+    def _close(self, how: str = "") -> None:
         """The step that was being done has ended."""
         now = time.monotonic()
         if self._step:
-            click.echo(f"{self._step}: {now - self._began:.1f} s", err=True)
+            click.echo(f"{self._step}: {how}{now - self._began:.1f} s", err=True)
         self._began = now

@@ -74,7 +74,7 @@ def check_targets(name: LibraryName, sm: Sequence[int], dtype: Dtype) -> None:
                 raise UsageError(
                     f"tensorrt-rtx does not build for sm{each}; it builds for "
                     f"{', '.join(f'sm{known}' for known in RTX_TARGETS)}",
-                    hint="--trt builds for the GPU of the machine that it runs on"
+                    hint="vlv-export MODEL --trt builds for the GPU of the machine that it runs on"
                     if each >= LEAST_SM
                     else None,
                 )
