@@ -49,6 +49,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _ROLES = ("developer", "system", "user", "assistant")
 _short = Repr()
 _short.maxstring = _short.maxother = 60
+_SHOWN = 160
+"""most characters of a caller's value in a message"""
 
 
 @dataclass(frozen=True)
@@ -108,14 +110,14 @@ def _refuse_what_cannot_be(payload: Mapping[str, Any]) -> None:
             continue
         if name not in _NEUTRAL:
             raise Refusal(
-                f"unrecognised parameter {_short.repr(name)}{nearest(name[:60], _READ)}",
+                f"unrecognised parameter {_shown(name)}{nearest(name[:60], _READ)}",
                 param=name[:60],
                 code="unknown_parameter",
             )
         # type() too, because True == 1 in Python and not in JSON
         if not any(type(value) is type(same) and value == same for same in _NEUTRAL[name]):
             raise Refusal(
-                f"{name}={_short.repr(value)} cannot be honoured by a captioner; leave {name} out",
+                f"{name}={_shown(value)} cannot be honoured by a captioner; leave {name} out",
                 param=name,
                 code="unsupported_parameter",
             )
@@ -136,10 +138,10 @@ def _typed(
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if type(value) not in kinds:
         known = " or ".join(each.__name__ for each in kinds)
-        raise Refusal(f"{name} is {_short.repr(value)}; use {known}", param=name)
+        raise Refusal(f"{name} is {_shown(value)}; use {known}", param=name)
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"at least {low}" if high is None else f"{low}..{high}"
-        raise Refusal(f"{name} is {_short.repr(value)}; use {bounds}", param=name)
+        raise Refusal(f"{name} is {_shown(value)}; use {bounds}", param=name)
     return value
 
 
@@ -176,7 +178,7 @@ def _include_usage(payload: Mapping[str, Any], stream: bool) -> bool:
         raise Refusal("stream_options needs stream=true", param="stream_options")
     for name in given:
         if name not in ("include_usage", "include_obfuscation"):
-            raise Refusal(f"unrecognised stream option {_short.repr(name)}", param="stream_options")
+            raise Refusal(f"unrecognised stream option {_shown(name)}", param="stream_options")
     return bool(_typed(given, "include_usage", bool))
 
 
@@ -226,3 +228,9 @@ def _url(part: Any, where: str) -> str | None:
             return url
         raise Refusal(f"{where}.image_url must be an object with a url", param=where)
     raise Refusal(f"{where} must be a part of type text or image_url", param=where)
+
+
+def _shown(value: Any) -> str:
+    """A caller's value in few words; one of many small ones is cut as well."""
+    text = _short.repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

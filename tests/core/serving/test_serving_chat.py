@@ -228,6 +228,13 @@ def test_base64_brings_every_byte_back(data: bytes) -> None:
     assert picture_bytes(url, param="p") == data
 
 
+def test_a_value_of_many_small_ones_is_cut_in_the_message() -> None:
+    keys = {f"{index:060d}": None for index in range(4)}
+    with pytest.raises(Refusal, match=r"model is .*\.\.\.; use str") as caught:
+        read(model=[keys, keys, keys])
+    assert len(caught.value.message) < 200
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
