@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
+from vlv_core.errors import ModelError
 from vlv_core.files import contained
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Compiled(ABC):
         self.folder = folder
         self.name = manifest.named(variant)
         self.variant = manifest.variant(variant)
+        self._open: dict[str, Any] = {}
 
     def graph(self, part: str) -> GraphEntry:
         """Raises ModelError if the variant has no such part."""
@@ -49,9 +51,22 @@ class Compiled(ABC):
         """The compiled file. Raises ModelError if it lies outside the artefact."""
         return contained(self.folder, self.graph(part).file)
 
-    @abstractmethod
     def session(self, part: str) -> Any:
-        """The part, opened. Raises ModelError if it cannot be."""
+        """The part, opened. Raises ModelError if the variant lacks it, or it cannot be opened."""
+        if part not in self._open:
+            self._open[part] = self._opened(part, self.graph(part))
+        return self._open[part]
+
+    @abstractmethod
+    def _opened(self, part: str, entry: GraphEntry) -> Any:
+        """Open it, and check that it is what the manifest says."""
+
+    def fed(self, part: str, inputs: Mapping[str, Any]) -> GraphEntry:
+        """The part's entry. Raises ModelError if one of its inputs is not given."""
+        entry = self.graph(part)
+        if missing := [each.name for each in entry.inputs if each.name not in inputs]:
+            raise ModelError(f"part {part!r} needs the input {missing[0]!r}")
+        return entry
 
     @abstractmethod
     def run(

@@ -42,27 +42,18 @@ class Sessions(Compiled):
         super().__init__(folder, manifest, variant)
         self.threads = pick_threads(threads)
         self.memory = HostMemory()
-        self._open: dict[str, Any] = {}
 
     def weights(self, part: str) -> Path | None:
         """The folder of its files of weights, if that is not the graph's own."""
         del part
         return None
 
-    def session(self, part: str) -> Any:
-        """The part's onnxruntime session. Raises ModelError if it cannot be opened."""
-        if part not in self._open:
-            from vlv_export.runtime._onnxruntime import open_session
+    def _opened(self, part: str, entry: GraphEntry) -> Any:
+        from vlv_export.runtime._onnxruntime import open_session
 
-            entry = self.graph(part)
-            session = open_session(
-                self.file(part),
-                threads=self.threads,
-                weights=self.weights(part),
-            )
-            _check_contract(entry, session)
-            self._open[part] = session
-        return self._open[part]
+        session = open_session(self.file(part), threads=self.threads, weights=self.weights(part))
+        _check_contract(entry, session)
+        return session
 
     def run(
         self,
@@ -72,11 +63,8 @@ class Sessions(Compiled):
     ) -> dict[str, NDArray[Any]]:
         from vlv_export.runtime import _onnxruntime
 
-        entry, session = self.graph(part), self.session(part)
+        entry, session = self.fed(part, inputs), self.session(part)
         wanted = list(outputs or (each.name for each in entry.outputs))
-        missing = [each.name for each in entry.inputs if each.name not in inputs]
-        if missing:
-            raise ModelError(f"part {part!r} needs the input {missing[0]!r}")
         given = {
             each.name: _onnxruntime.aligned(inputs[each.name], each.dtype) for each in entry.inputs
         }

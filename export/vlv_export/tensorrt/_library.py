@@ -9,6 +9,7 @@ versions run. Only one of them can live in a process, as both bring the same sym
 import hashlib
 import importlib
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def open_library(name: LibraryName) -> "Library":
     return _Rtx(module, facts) if name == "rtx" else _Trt(module, facts)
 
 
-class Library:
+class Library(ABC):
     """A compiler's module, and what the two do each in its own way."""
 
     def __init__(self, module: Any, facts: LibraryFacts) -> None:
@@ -52,14 +53,15 @@ class Library:
         self.package = facts.package
         self.version = str(module.__version__)
 
+    @abstractmethod
     def targets(self, job: BuildJob) -> tuple[int, ...]:
         """Compute capabilities that the job's engines will be for. Raises UsageError, VlvError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def configure(self, config: Any, job: BuildJob, *, targets: tuple[int, ...]) -> None:
         """Set what only this compiler has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, config: Any) -> None:
         """Keep what the build has learned for the next one."""
 
@@ -80,6 +82,9 @@ class _Rtx(Library):
                     hint="leave it out of --sm, or upgrade the package",
                 )
             config.set_compute_capability(known[f"SM{sm}"], index)
+
+    def finish(self, config: Any) -> None:
+        """It measures no kernels, so there is nothing to keep."""
 
 
 class _Trt(Library):

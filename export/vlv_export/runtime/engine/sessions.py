@@ -38,16 +38,11 @@ class EngineSessions(Compiled):
         self.pool = Pool(device)
         self.memory = DeviceMemory(self.pool)
         self._opener = opener
-        self._open: dict[str, Engine] = {}
 
-    def session(self, part: str) -> Engine:
-        """Raises ModelError if the variant has no such part, or its engine cannot be opened."""
-        if part not in self._open:
-            entry = self.graph(part)
-            engine = self._opener(part, self)
-            check_contract(entry, engine)
-            self._open[part] = engine
-        return self._open[part]
+    def _opened(self, part: str, entry: GraphEntry) -> Engine:
+        engine = self._opener(part, self)
+        check_contract(entry, engine)
+        return engine
 
     def run(
         self,
@@ -55,9 +50,7 @@ class EngineSessions(Compiled):
         inputs: Mapping[str, NDArray[Any]],
         outputs: Sequence[str] | None = None,
     ) -> dict[str, NDArray[Any]]:
-        entry = self.graph(part)
-        if missing := [each.name for each in entry.inputs if each.name not in inputs]:
-            raise ModelError(f"part {part!r} needs the input {missing[0]!r}")
+        entry = self.fed(part, inputs)
         raw = {each.name: encoded(inputs[each.name], each.dtype) for each in entry.inputs}
         sizes = axis_sizes(part, entry, raw)
         kinds = {each.name: each for each in entry.outputs}
