@@ -3,8 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+BENCHES = mini decode encoder train export server
 
-.PHONY: demo test lint types docs check bench clean
+.PHONY: demo test lint types docs check bench $(BENCHES:%=bench-%) clean
 
 demo: $(READY)  ## caption and redraw pictures with the bundled model, and write a report
 	$(BIN)/vlv demo
@@ -12,9 +13,18 @@ demo: $(READY)  ## caption and redraw pictures with the bundled model, and write
 test: $(READY)  ## every test that needs no GPU; GPU tests are counted as skipped
 	$(BIN)/python -m pytest
 
-bench: $(READY)  ## measure the bundled model and its exported variants; half an hour, resumed if stopped
-	[ -d runs/bench/mini-onnx ] || $(BIN)/vlv-export mini -o runs/bench/mini-onnx --onnx --dtype fp32,int8,int4 --reconstruct
-	$(BIN)/vlv-bench run --artefact runs/bench/mini-onnx -o runs/bench/report
+bench: $(BENCHES:%=bench-%)  ## measure all that benchmarks/results holds, beside it; two hours, resumed if stopped
+
+bench-mini bench-server: runs/bench/mini-onnx
+bench-mini bench-server: ARTEFACT = --artefact runs/bench/mini-onnx
+
+# a run is called as the case that it is of; mini, of all the usual ones
+$(BENCHES:%=bench-%): bench-%: $(READY)
+	$(BIN)/vlv-bench run $(filter-out mini,$*) $(ARTEFACT) -o runs/bench/$*
+	-$(BIN)/vlv-bench compare $$($(BIN)/python docs/benchmarks.py newest $*) runs/bench/$*
+
+runs/bench/mini-onnx: | $(READY)
+	$(BIN)/vlv-export mini -o $@ --onnx --dtype fp32,int8,int4 --reconstruct
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -75,7 +75,12 @@ def _turn(plain: Turn, found: Measured) -> Turn:
 
 
 def _samples(stages: Stages) -> dict[str, tuple[float, ...]]:
-    return {name: tuple(map(float, samples)) for name, samples in stages.items() if len(samples)}
+    """To six digits: no clock is truer, and files of samples are kept."""
+    return {
+        name: tuple(float(f"{each:.6g}") for each in samples)
+        for name, samples in stages.items()
+        if len(samples)
+    }
 
 
 def _die_with_parent() -> None:

@@ -66,9 +66,8 @@ def run(
     """
     with begin(order, plan, out, argv=argv, watcher=watcher, stopped=stopped) as begun:
         try:
-            for planned, turn in _turns(order, plan, begun, watcher, stopped):
+            for turn in _turns(order, plan, begun, watcher, stopped):
                 append_turn(out, turn)
-                del planned
             complete = True
         except Stopped:
             complete = False
@@ -91,7 +90,7 @@ def schedule(rows: Sequence[Planned], turns: int) -> Iterator[tuple[Planned, int
 
 def _turns(
     order: Order, plan: Plan, begun: Begun, watcher: Watcher, stopped: Callable[[], bool]
-) -> Iterator[tuple[Planned, Turn]]:
+) -> Iterator[Turn]:
     done = {(turn.row, turn.turn) for turn in begun.turns}
     failed = {turn.row for turn in begun.turns if turn.error}
     todo = list(schedule(plan.runnable, order.turns))
@@ -104,7 +103,7 @@ def _turns(
             raise Stopped
         started = time.monotonic()
         turn = _measured(order, plan, planned, number, begun, stopped)
-        yield planned, turn
+        yield turn
         if turn.error:
             failed.add(key)
         watcher.turn(planned, turn, time.monotonic() - started)

@@ -64,6 +64,12 @@ def size(count: float) -> str:
     return figure(count)
 
 
+def told(row: Row) -> str:
+    """A row by itself: `single: torch eager, batch 1, new_tokens 32`."""
+    options = "".join(f", {name} {value}" for name, value in sorted(row.options.items()))
+    return f"{row.case}: {row.label}, batch {row.batch}{options}"
+
+
 def names(rows: Sequence[Row]) -> dict[str, str]:
     """key -> what a row is called beside the others: its label, and what else tells it apart."""
     vary = [

@@ -213,3 +213,15 @@ def test_other_hardware_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFix
     write_record(new, _cpu(read_record(new)))
     assert run(app, name="vlv-bench", args=["compare", str(old), str(new)]) == 2
     assert "error: the runs differ in env.cpu_model" in capsys.readouterr().err
+
+
+def test_the_last_line_counts_verdicts_and_rows_as_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ours slows by 5 %, and what it is compared with stays."""
+    old = synthetic.folder(tmp_path / "old", ROWS, turns(ours=10.0))
+    new = synthetic.folder(tmp_path / "new", ROWS, turns(ours=10.5, seed=1))
+    run(app, name="vlv-bench", args=["compare", str(old), str(new)])
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("2 rows: 0 faster, 1 slower, ")
+    assert said.endswith("; 1 of 2 intervals hold 1.000x")

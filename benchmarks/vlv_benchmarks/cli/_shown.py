@@ -7,6 +7,7 @@ import click
 from vlv_benchmarks.job import Planned
 from vlv_benchmarks.planning import Plan
 from vlv_benchmarks.runner import Watcher
+from vlv_benchmarks.text import told
 from vlv_benchmarks.turn import TOTAL, Turn
 
 
@@ -32,23 +33,16 @@ class Shown(Watcher):
         each = spent / (self.done - self.before)
         left = each * (self.total - self.done)
         self.say(
-            f"{self.done}/{self.total} {told(planned)} turn {turn.turn + 1}: {_came_to(turn)}; "
+            f"{self.done}/{self.total} {told(planned.row)} turn {turn.turn + 1}: {_came_to(turn)}; "
             f"{seconds:.1f} s, {60 / each:.0f} turns/min, {left:.0f} s left"
         )
-
-
-def told(planned: Planned) -> str:
-    """`single: torch eager, batch 1, new_tokens 32`."""
-    row = planned.row
-    options = "".join(f", {name} {value}" for name, value in sorted(row.options.items()))
-    return f"{row.case}: {row.label}, batch {row.batch}{options}"
 
 
 def show_plan(plan: Plan, *, turns: int) -> None:
     """A dry run: every row, and why some cannot run."""
     for each in plan.rows:
         state = f"not run: {each.refusal}" if each.refusal else f"{turns} turns"
-        click.echo(f"{told(each)}: {state}")
+        click.echo(f"{told(each.row)}: {state}")
     ready = len(plan.runnable)
     click.echo(f"{len(plan.rows)} rows: {ready} to run, {len(plan.rows) - ready} not run")
 

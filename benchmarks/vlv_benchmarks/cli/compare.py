@@ -41,7 +41,19 @@ def command(*, old: Path, new: Path, margin: float) -> None:
     for keys, words in ((found.gone, "only in the first"), (found.new, "only in the second")):
         for key in keys:
             click.echo(f"{key}: {words}")
+    click.echo(_summary(found))
     _conclude(found)
+
+
+def _summary(found: Comparison) -> str:
+    """How many came to what, and how many may well be as fast as before."""
+    verdicts = [change.verdict for change in found.changes]
+    counts = ", ".join(
+        f"{verdicts.count(each)} {each}" for each in ("faster", "slower", "equal", "inconclusive")
+    )
+    ratios = [change.ratio for change in found.changes if change.ratio]
+    hold = sum(each.low <= 1 <= each.high for each in ratios)
+    return f"{len(verdicts)} rows: {counts}; {hold} of {len(ratios)} intervals hold 1.000x"
 
 
 def _line(change: Change) -> str:

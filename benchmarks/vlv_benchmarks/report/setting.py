@@ -1,11 +1,12 @@
 """What stands after the cases: failures, cost, workload, models, machine, ceiling, command."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vlv_benchmarks.record import Record, Result
 from vlv_benchmarks.report.section import Section, Table
-from vlv_benchmarks.text import NONE, figure, size
+from vlv_benchmarks.statistics import MOST_DRIFT
+from vlv_benchmarks.text import NONE, figure, percent, size, told
 
 
 def closing(record: Record) -> list[Section]:
@@ -23,25 +24,46 @@ def left_out(record: Record) -> Section:
     said = [f"{len(record.result)} rows planned: {whole}."]
     if counts["unstable"]:
         said.append("† the probe says that the machine changed meanwhile: trust the ratios alone.")
-    others = [each for each in record.result if each.status != "ok"]
     return Section(
-        title="Failures and rows not run",
-        said=tuple(said),
-        points=tuple((_full(each), f"{each.status}: {each.reason}") for each in others),
+        title="Failures and rows not run", said=tuple(said), points=tuple(_reasons(record.result))
     )
 
 
-def _full(result: Result) -> str:
-    return f"{result.row.case}: {result.row.label}, batch {result.row.batch}"
+def _reasons(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
+    """Rows of one reason stand together, for one cause often takes many; of unstable ones, how
+    far the probe moved."""
+    moved = [each.drift for each in results if each.status == "unstable" and each.drift is not None]
+    if moved:
+        between = " to ".join(dict.fromkeys(map(percent, (min(moved), max(moved)))))
+        yield f"{_rows(len(moved))} unstable", f"the probe moved by {between}, allowed {MOST_DRIFT:.0%}"
+    causes: dict[tuple[str, str], list[Result]] = {}
+    for each in results:
+        if each.status in ("failed", "not run"):
+            causes.setdefault((each.status, each.reason), []).append(each)
+    for (status, reason), found in causes.items():
+        if len(found) == 1:
+            yield told(found[0].row), f"{status}: {reason}"
+        else:
+            all_of_them = "; ".join(told(each.row) for each in found)
+            yield f"{_rows(len(found))} {status}", f"{reason}: {all_of_them}"
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'s' * (count != 1)}"
 
 
 def cost(record: Record) -> Section | None:
-    """Of a million captions; in money if a price was given."""
-    counted = [each for each in record.result if each.timed and each.throughput.images_per_s]
+    """Of a million captions; in money if a price was given. Rows without tokens make none."""
+    counted = [
+        each for each in record.result
+        if each.timed and each.throughput.images_per_s and each.throughput.tokens_per_s
+    ]  # fmt: skip
     if not counted:
         return None
     price = record.run.price_per_hour_usd
-    lines = [(_full(each), *_cost(each.throughput.images_per_s or 0.0, price)) for each in counted]
+    lines = [
+        (told(each.row), *_cost(each.throughput.images_per_s or 0.0, price)) for each in counted
+    ]
     said = f"At {price:.2f} USD an hour for this machine." if price else (
         "`vlv-bench report OUT --price-per-hour USD` adds what that costs on this machine."
     )  # fmt: skip
