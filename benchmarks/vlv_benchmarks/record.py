@@ -15,6 +15,8 @@ Status = Literal["ok", "not run", "failed", "unstable"]
 Verdict = Literal["faster", "slower", "equal", "inconclusive"]
 BoundBy = Literal["compute", "memory"]
 Value = bool | int | float | str
+Group = tuple[str, str, int, str, int, tuple[tuple[str, Value], ...]]
+"""case, model, batch, device, threads, options"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class Row:
         return "/".join(part for part in (*named, *placed, *options) if part)
 
     @property
-    def group(self) -> tuple[str, str, int, str, int, tuple[tuple[str, Value], ...]]:
+    def group(self) -> Group:
         """Rows that do the same work on the same means, so that their times may be compared."""
         work = tuple(sorted(self.options.items()))
         return self.case, self.model, self.batch, self.device, self.threads, work

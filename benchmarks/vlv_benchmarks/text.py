@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from vlv_benchmarks.record import Latency, Ratio, Row
+from vlv_benchmarks.record import Group, Latency, Ratio, Row
 
 NONE = "–"
 
@@ -85,6 +86,13 @@ def names(rows: Sequence[Row]) -> dict[str, str]:
     return {
         key: name if given.count(name) == 1 else f"{name} ({key})" for key, name in called.items()
     }
+
+
+def works(rows: Sequence[Row]) -> dict[Group, str]:
+    """group -> what tells its work apart from the others', `batch 8, steps 25`; empty for one."""
+    first = {row.group: replace(row, label="") for row in reversed(rows)}
+    called = names(list(first.values()))
+    return {row.group: called[first[row.group].key].removeprefix(", ") for row in rows}
 
 
 def _name(row: Row, vary: Sequence[str], options: Sequence[str]) -> str:

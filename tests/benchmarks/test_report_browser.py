@@ -100,7 +100,7 @@ def test_the_page_is_drawn_without_complaints(tmp_path: Path, html: str, dark: b
 @pytest.mark.parametrize("width", [1240, 600])
 def test_no_words_of_a_figure_overlap(tmp_path: Path, html: str, width: int) -> None:
     found = measured(tmp_path / "report.html", html, width=width)
-    assert found["figures"] == 11
+    assert found["figures"] == 17
     assert found["found"] == []
     assert found["wide"] == 0
 

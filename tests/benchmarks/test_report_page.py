@@ -154,8 +154,9 @@ def drawings(html: str) -> list[ElementTree.Element]:
 
 def test_figures_are_whole_and_inside_their_frames(html: str) -> None:
     every = drawings(html)
-    # single: all but the sweep; offline: all five; coldstart: latency and memory
-    assert len(every) == 4 + 5 + 2
+    # single: all but the sweep; offline: latency and roofline of each of four batches, and three of
+    # all; coldstart: latency and memory
+    assert len(every) == 4 + (2 * 4 + 3) + 2
     for each in every:
         _, _, width, height = map(float, (each.get("viewBox") or "").split())
         for line in each.iter("polyline"):
@@ -264,3 +265,16 @@ def test_a_run_without_a_price_says_how_to_give_one(record: Record) -> None:
 def test_there_is_no_report_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(app, name="vlv-bench", args=["report", str(tmp_path)]) == 2
     assert "holds no bench.json" in capsys.readouterr().err
+
+
+def test_a_figure_of_each_work_holds_its_rows_alone_in_one_colour_each() -> None:
+    rows, turns = synthetic.afternoon()
+    offline = of(synthetic.record(rows, turns, Samples(turns=len(turns), sha256="0")), "offline")
+    found = list(plots.parts(offline))
+    assert [each.part for each in found] == ["batch 1", "batch 4", "batch 16", "batch 64"]
+    latency = [plots.distribution(each, turns) for each in found]
+    assert [each.title.rpartition(": ")[2] for each in latency] == [each.part for each in found]
+    for each in latency:
+        # without the batch, which the title has said
+        assert [key.words for key in each.legend] == ["torch eager", "vlv onnx int8"]
+    assert len({tuple(key.kind for key in each.legend) for each in latency}) == 1

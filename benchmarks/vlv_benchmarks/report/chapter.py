@@ -33,6 +33,10 @@ class Chapter:
     results: tuple[Result, ...]
     names: Mapping[str, str]
     """by key"""
+    labels: tuple[str, ...]
+    """of all rows of the case, which say whose colour is whose"""
+    part: str = ""
+    """what tells these rows apart from the case's others"""
 
     @property
     def title(self) -> str:
@@ -55,7 +59,8 @@ def chapters(record: Record) -> list[Chapter]:
             each for each in record.result if (each.row.case, each.row.model) == (case, model)
         )
         named = names([each.row for each in mine])
-        found.append(Chapter(case=case, model=model, results=mine, names=named))
+        labels = tuple(dict.fromkeys(each.row.label for each in mine))
+        found.append(Chapter(case=case, model=model, results=mine, names=named, labels=labels))
     return found
 
 

@@ -1,13 +1,13 @@
 """The figures of a case. Each says why it is absent where there is nothing to draw."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from vlv_benchmarks.record import Bound, Ceiling, Result
 from vlv_benchmarks.report import svg
 from vlv_benchmarks.report.chapter import Chapter, swept
 from vlv_benchmarks.report.svg import BOTTOM, LEFT, RIGHT, TOP, Scale
-from vlv_benchmarks.text import figure
+from vlv_benchmarks.text import figure, names, works
 from vlv_benchmarks.turn import TOTAL, Turn
 
 COLOURS = 12
@@ -42,17 +42,25 @@ class Plot:
 def plots(chapter: Chapter, turns: Sequence[Turn], ceiling: Mapping[str, Ceiling]) -> list[Plot]:
     """All figures of a case, in the order of the page."""
     return [
-        distribution(chapter, turns),
-        roofline(chapter, ceiling),
+        *(distribution(each, turns) for each in parts(chapter)),
+        *(roofline(each, ceiling) for each in parts(chapter)),
         stages(chapter),
         memory(chapter),
         sweep(chapter),
     ]
 
 
+def parts(chapter: Chapter) -> Iterator[Chapter]:
+    """A chapter for each work that rows were compared in: a figure of all would be a thicket."""
+    for group, words in works([each.row for each in chapter.results]).items():
+        mine = tuple(each for each in chapter.results if each.row.group == group)
+        called = names([each.row for each in mine])
+        yield replace(chapter, part=words, results=mine, names=called)
+
+
 def distribution(chapter: Chapter, turns: Sequence[Turn]) -> Plot:
     """Of all calls, the share that took no longer than x: the empirical distribution function."""
-    title = "Latency: share of calls that took no longer"
+    title = _titled("Latency: share of calls that took no longer", chapter)
     samples = {
         each.row.key: sorted(ms for turn in turns if turn.row == each.row.key
                              for ms in turn.stages.get(TOTAL, ()))
@@ -63,11 +71,11 @@ def distribution(chapter: Chapter, turns: Sequence[Turn]) -> Plot:
     every = [ms for each in samples.values() for ms in each]
     x = svg.fitted(every, start=LEFT, end=RIGHT, log=max(every) > 5 * min(every))
     y = Scale(low=0, high=1, start=BOTTOM, end=TOP)
-    parts = svg.axes(x, y, across="milliseconds of a call", up="share of calls")
-    for place, result in enumerate(chapter.timed):
+    drawn = svg.axes(x, y, across="milliseconds of a call", up="share of calls")
+    for result in chapter.timed:
         steps = [(x(ms), y(share)) for ms, share in _steps(samples[result.row.key])]
-        parts.append(svg.line(steps, kind=f"curve {_stroke(place, result)}"))
-    return Plot(title=title, drawing=svg.drawing(parts, said=title), legend=_rows(chapter))
+        drawn.append(svg.line(steps, kind=f"curve {_stroke(chapter, result)}"))
+    return Plot(title=title, drawing=svg.drawing(drawn, said=title), legend=_rows(chapter))
 
 
 def stages(chapter: Chapter) -> Plot:
@@ -99,7 +107,7 @@ def memory(chapter: Chapter) -> Plot:
     bars = [
         Bar(
             label=chapter.name(each),
-            pieces=((f"fill{chapter.timed.index(each) % COLOURS}", each.memory_mb or 0.0, ""),),
+            pieces=((_fill(chapter, each), each.memory_mb or 0.0, ""),),
             said=f"{figure(each.memory_mb)} MB",
         )
         for each in known
@@ -116,26 +124,27 @@ def sweep(chapter: Chapter) -> Plot:
     every = [_at(each) for results in series.values() for each in results]
     x = svg.fitted([ms for ms, _ in every], start=LEFT, end=RIGHT, log=True)
     y = svg.fitted([rate for _, rate in every], start=BOTTOM, end=TOP, log=True)
-    parts = svg.axes(x, y, across="p50 of a call, milliseconds", up="images/s")
+    drawn = svg.axes(x, y, across="p50 of a call, milliseconds", up="images/s")
     legend: list[Key] = []
     taken: list[tuple[float, float]] = []
-    for place, (label, results) in enumerate(series.items()):
+    for label, results in series.items():
+        fill = _fill(chapter, results[0])
         at = [(x(ms), y(rate)) for ms, rate in map(_at, results)]
-        parts.append(svg.line(at, kind=f"curve {_stroke(place, results[0])}"))
+        drawn.append(svg.line(at, kind=f"curve {_stroke(chapter, results[0])}"))
         for each, (across, up) in zip(results, at, strict=True):
             said = f"{label}, batch {each.row.batch}"
-            parts.append(svg.mark(across, up, shape=0, kind=f"fill{place % COLOURS}", said=said))
-            parts += _note(across, up, str(each.row.batch), taken)
-        legend.append(Key(kind=f"fill{place % COLOURS}", words=label))
-    return Plot(title=title, drawing=svg.drawing(parts, said=title), legend=tuple(legend))
+            drawn.append(svg.mark(across, up, shape=0, kind=fill, said=said))
+            drawn += _note(across, up, str(each.row.batch), taken)
+        legend.append(Key(kind=fill, words=label))
+    return Plot(title=title, drawing=svg.drawing(drawn, said=title), legend=tuple(legend))
 
 
 def roofline(chapter: Chapter, ceiling: Mapping[str, Ceiling]) -> Plot:
     """Rates reached against operations per byte, below the roofs of the machine."""
-    title = "Roofline"
+    title = _titled("Roofline", chapter)
     points = [
-        (place, result, stage, bound)
-        for place, result in enumerate(chapter.timed)
+        (result, stage, bound)
+        for result in chapter.timed
         for stage, bound in result.roofline.items()
         if (stage != TOTAL or len(result.roofline) == 1) and bound.operations and bound.bytes
     ]
@@ -147,16 +156,16 @@ def roofline(chapter: Chapter, ceiling: Mapping[str, Ceiling]) -> Plot:
     x = svg.fitted([*(a for a, _ in at), *ridges], start=LEFT, end=RIGHT, log=True)
     ends = [min(rate, edge * gbps) for _, rate, gbps in roofs for edge in (x.high, min(at)[0])]
     y = svg.fitted([*(b for _, b in at), *ends], start=BOTTOM, end=TOP, log=True)
-    parts = [*svg.axes(x, y, across="operations per byte", up="GFLOP/s"), *_roof_lines(roofs, x, y)]
-    found = list(dict.fromkeys(stage for _, _, stage, _ in points))
-    for (place, result, stage, _), (across, up) in zip(points, at, strict=True):
+    drawn = [*svg.axes(x, y, across="operations per byte", up="GFLOP/s"), *_roof_lines(roofs, x, y)]
+    found = list(dict.fromkeys(stage for _, stage, _ in points))
+    for (result, stage, _), (across, up) in zip(points, at, strict=True):
         said = f"{chapter.name(result)}, {stage}: {figure(up)} GFLOP/s"
-        kind = f"point fill{place % COLOURS}"
-        parts.append(svg.mark(x(across), y(up), shape=found.index(stage), kind=kind, said=said))
+        kind = f"point {_fill(chapter, result)}"
+        drawn.append(svg.mark(x(across), y(up), shape=found.index(stage), kind=kind, said=said))
     shown = [Key(kind="ink", words=stage, shape=i) for i, stage in enumerate(found)]
-    rows = {place: result for place, result, _, _ in points}
-    shown += [Key(kind=f"fill{p % COLOURS}", words=chapter.name(r)) for p, r in rows.items()]
-    return Plot(title=title, drawing=svg.drawing(parts, said=title), legend=tuple(shown))
+    rows = {result.row.key: result for result, *_ in points}
+    shown += [Key(kind=_fill(chapter, each), words=chapter.name(each)) for each in rows.values()]
+    return Plot(title=title, drawing=svg.drawing(drawn, said=title), legend=tuple(shown))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,10 +235,10 @@ def _rate(bound: Bound) -> float:
 
 
 def _roofs(
-    points: Sequence[tuple[int, Result, str, Bound]], ceiling: Mapping[str, Ceiling]
+    points: Sequence[tuple[Result, str, Bound]], ceiling: Mapping[str, Ceiling]
 ) -> Iterable[tuple[str, float, float]]:
     """Name, GFLOP/s and GB/s of the roofs that points stand below, each once."""
-    kinds = dict.fromkeys((each.row.device, bound.arithmetic) for _, each, _, bound in points)
+    kinds = dict.fromkeys((each.row.device, bound.arithmetic) for each, _, bound in points)
     several = len({device for device, _ in kinds}) > 1
     for device, arithmetic in kinds:
         name = f"{device} {arithmetic}" if several else arithmetic
@@ -250,14 +259,23 @@ def _roof_lines(roofs: Iterable[tuple[str, float, float]], x: Scale, y: Scale) -
             yield svg.text(RIGHT - 4, y(rate) - 6, said, kind="note end")
 
 
-def _stroke(place: int, result: Result) -> str:
+def _titled(words: str, chapter: Chapter) -> str:
+    return f"{words}: {chapter.part}" if chapter.part else words
+
+
+def _fill(chapter: Chapter, result: Result) -> str:
+    """The class of a contestant's colour: the same in all figures of its case."""
+    return f"fill{chapter.labels.index(result.row.label) % COLOURS}"
+
+
+def _stroke(chapter: Chapter, result: Result) -> str:
     """The class of a row's line: peers are dashed."""
-    return f"line{place % COLOURS}" + (" peer" if result.row.peer else "")
+    return _fill(chapter, result).replace("fill", "line") + (" peer" if result.row.peer else "")
 
 
 def _rows(chapter: Chapter) -> tuple[Key, ...]:
     """The legend of all rows that have times."""
     return tuple(
-        Key(kind=f"fill{i % COLOURS}", words=chapter.name(each) + " (dashed)" * each.row.peer)
-        for i, each in enumerate(chapter.timed)
+        Key(kind=_fill(chapter, each), words=chapter.name(each) + " (dashed)" * each.row.peer)
+        for each in chapter.timed
     )

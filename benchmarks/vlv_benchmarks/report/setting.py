@@ -35,7 +35,10 @@ def _reasons(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
     moved = [each.drift for each in results if each.status == "unstable" and each.drift is not None]
     if moved:
         between = " to ".join(dict.fromkeys(map(percent, (min(moved), max(moved)))))
-        yield f"{_rows(len(moved))} unstable", f"the probe moved by {between}, allowed {MOST_DRIFT:.0%}"
+        yield (
+            f"{_rows(len(moved))} unstable",
+            f"the probe moved by {between}, allowed {MOST_DRIFT:.0%}",
+        )
     causes: dict[tuple[str, str], list[Result]] = {}
     for each in results:
         if each.status in ("failed", "not run"):
