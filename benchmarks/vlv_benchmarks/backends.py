@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlv_benchmarks.job import Job, Order, Planned, Settings
+from vlv_benchmarks.onnx_nodes import node_count
 from vlv_benchmarks.record import Row, Value
 from vlv_core.captioner import Captioner
 from vlv_core.errors import UsageError
@@ -20,8 +21,6 @@ from vlv_export.preflight import needed_files
 EAGER, COMPILED, RUNTIME = "torch-eager", "torch-compile", "onnxruntime"
 COMPILERS = ("c++", "g++", "clang++")
 """one of which torch.compile needs on a CPU"""
-USUAL = ("fp32", "int8", "int4")
-"""variants that are missed where no artefact is given"""
 SLOW = "compiling takes longer than a whole quick run"
 ARITHMETIC = {"fp32": "float32", "fp16": "float32", "bf16": "bfloat16", "int8": "int8",
               "int4": "int8"}  # fmt: skip
@@ -93,6 +92,8 @@ def open_captioner(job: Job) -> Captioner:
         settings["model"], parts=parts, device="cpu", threads=threads, plugins=job.plugins()
     )
     if settings.get("compile"):
+        # compiled code is kept for the run's other turns, whose warm-up is then short
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(job.inputs) / "compiled"))
         from vlv_benchmarks._compiled import compile_parts
 
         compile_parts(captioner)
@@ -140,16 +141,13 @@ def _artefacts(order: Order, *, draws: bool) -> Iterator[Backend]:
                     "draws": draws,
                     "proof": str(entry.parity.get("verdict", "not run")),
                     "bytes": _bytes(manifest, entry),
-                    "facts": _facts(manifest, entry),
+                    "facts": _facts(folder, manifest, entry),
                 },
                 refusal=refusal,
             )
     if not opened:
         hint = f"no artefact is given: vlv-export {order.model} -o OUT --onnx, then --artefact OUT"
-        for dtype in USUAL:
-            name = f"onnx-{dtype}"
-            yield Backend(name=RUNTIME, label=f"vlv {name}", dtype=dtype, variant=name,
-                          settings={}, refusal=hint)  # fmt: skip
+        yield Backend(name=RUNTIME, label="vlv artefact", dtype="", settings={}, refusal=hint)
 
 
 def _refusal(order: Order, manifest: Manifest, entry: VariantEntry, *, draws: bool) -> str:
@@ -178,10 +176,15 @@ def _bytes(manifest: Manifest, entry: VariantEntry) -> dict[str, float]:
     return {**weights, "token": float(entry.kv.get("bytes_per_token", 0))}
 
 
-def _facts(manifest: Manifest, entry: VariantEntry) -> dict[str, float | str]:
-    """What may not vary between two runs of the same artefact."""
+def _facts(folder: Path, manifest: Manifest, entry: VariantEntry) -> dict[str, float | str]:
+    """What may not vary between two runs of the same artefact, of what a caption needs."""
     files = needed_files(manifest, entry, parts="caption")
-    return {"artefact_bytes": float(sum(manifest.file(path).bytes for path in files))}
+    nodes = {
+        f"{part}_nodes": float(node_count((folder / graph.file).read_bytes()))
+        for part, graph in entry.graphs.items()
+        if graph.file in files and graph.file.endswith(".onnx")
+    }
+    return {"artefact_bytes": float(sum(manifest.file(path).bytes for path in files)), **nodes}
 
 
 def chosen(planned: Sequence[Planned], rows: Sequence[str]) -> list[Planned]:

@@ -3,6 +3,7 @@ done, and captions are held against torch's."""
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,20 @@ def test_work_of_a_caption_is_what_its_sizes_say(inputs: Path, tmp_path: Path) -
     assert steps.operations == pytest.approx(counted["work"]["decode"] * tokens, rel=1e-9)
     assert steps.bytes > counted["work"]["head bytes"] * tokens
     assert turn.counts["tokens"] == tokens
+    assert turn.facts["step_allocations"] > 10, "by the head's products at least"
     assert turn.measures["first_token_ms"] > 0 and turn.measures["next_token_ms"] > 0
+
+
+def test_offline_reads_outside_the_clock_at_one_batch_alone() -> None:
+    asked = replace(order("offline"), quick=False)
+    work = [(each.row.batch, bool(each.row.options)) for each in make_plan(asked).rows]
+    assert work == [(1, False), (8, False), (64, False), (64, True)]
+
+
+def test_without_an_artefact_a_case_has_one_row_that_says_so() -> None:
+    plan = make_plan(replace(order("single"), rows=()))
+    (refusal,) = [each.refusal for each in plan.rows if each.row.backend == "onnxruntime"]
+    assert refusal.startswith("no artefact is given: vlv-export mini -o OUT --onnx")
 
 
 def test_coldstart_begins_where_the_process_was_started(inputs: Path, tmp_path: Path) -> None:
@@ -99,7 +113,7 @@ def test_coldstart_begins_where_the_process_was_started(inputs: Path, tmp_path: 
     (total,) = turn.stages["total"]
     assert turn.stages["start"][0] > 1000
     assert sum(samples[0] for name, samples in turn.stages.items() if name != "total") == (
-        pytest.approx(total)
+        pytest.approx(total, rel=1e-5)
     )
 
 
@@ -114,9 +128,47 @@ def test_other_words_fail_parity(inputs: Path) -> None:
     wrong = [said[1], *said[1:]]
     found = quality.of_captions(job_of(inputs, "fp32"), wrong)
     assert found.parity == "failed" and "captions the same 75%" in found.reason
-    assert quality.of_captions(job_of(inputs, "int8"), wrong).parity == "passed"
+    rounded = quality.of_captions(job_of(inputs, "int8"), wrong)
+    assert rounded.parity == "passed"
+    assert rounded.figures["captions"] == 4 and rounded.figures["captions the same"] == 0.75
     lost = quality.of_captions(job_of(inputs, "int8"), [[999]] * len(said))
     assert lost.parity == "failed" and "0% of tokens before captions part" in lost.reason
+
+
+def test_rounded_words_must_be_torchs_in_the_main_wherever_they_stand(inputs: Path) -> None:
+    said = quality.reference(inputs / "reference")["tokens"]
+    # the second half in another order, and in other words
+    half = [len(each) // 2 + 1 for each in said]
+    turned = [each[:n] + each[n:][::-1] for each, n in zip(said, half, strict=True)]
+    other = [each[:n] + [999] * len(each[n:]) for each, n in zip(said, half, strict=True)]
+    kept = quality.of_captions(job_of(inputs, "int4"), turned)
+    assert kept.parity == "passed" and kept.figures["tokens in common"] == 1
+    assert kept.figures["tokens before they part"] < 0.8
+    lost = quality.of_captions(job_of(inputs, "int4"), other)
+    assert lost.parity == "failed" and "in common, due 85%" in lost.reason
+
+
+def test_rounded_weights_are_judged_by_more_captions_than_were_timed(inputs: Path) -> None:
+    said = quality.reference(inputs / "reference")["tokens"]
+    asked: list[Path] = []
+
+    class Captioner:
+        def caption(self, pictures: list[Path]) -> list[SimpleNamespace]:
+            asked.extend(pictures)
+            return [SimpleNamespace(tokens=tuple(each)) for each in said[1:]]
+
+    captioner: Any = Captioner()
+    # one caption that parts from torch's at once, and three that do not
+    odd = [[999, *said[0][1:]]]
+    assert quality.of_captions(job_of(inputs, "int4"), odd).parity == "failed"
+    more = quality.with_more(job_of(inputs, "int4"), captioner, odd)
+    assert [path.name for path in asked] == ["000001.png", "000002.png", "000003.png"]
+    assert more == [*odd, *said[1:]]
+    assert quality.of_captions(job_of(inputs, "int4"), more).parity == "passed"
+    # float32 has to say what torch says, of what was timed
+    assert quality.with_more(job_of(inputs, "fp32"), captioner, odd) is odd
+    assert quality.with_more(job_of(inputs, "int4"), captioner, said) is said
+    assert len(asked) == 3
 
 
 def test_an_artefact_that_was_not_proved_fails_parity(inputs: Path) -> None:

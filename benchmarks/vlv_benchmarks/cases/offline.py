@@ -7,7 +7,7 @@ from vlv_benchmarks.backends import backends, facts_of, open_captioner
 from vlv_benchmarks.cases.single import by_stage
 from vlv_benchmarks.job import CasePlan, Job, Measured, Order
 from vlv_benchmarks.quality import digest, of_captions
-from vlv_benchmarks.record import Workload
+from vlv_benchmarks.record import Value, Workload
 from vlv_benchmarks.stages import watched
 from vlv_benchmarks.turn import TOTAL
 from vlv_benchmarks.work import of_stages
@@ -18,16 +18,19 @@ from vlv_core.preprocess import views
 from vlv_core.protocols import Caption
 
 OUTSIDE = "outside the clock"
+Work = tuple[int, dict[str, Value]]
+QUICK: tuple[Work, ...] = ((16, {}),)
+FULL: tuple[Work, ...] = ((1, {}), (8, {}), (64, {}), (64, {"preprocessing": OUTSIDE}))
+"""batch and options: reading ahead hides behind any batch's work, one shows its cost"""
 
 
 def plan(order: Order) -> CasePlan:
     images = order.size(16, 512)
-    batches = (16,) if order.quick else (1, 8, 64)
+    works = QUICK if order.quick else FULL
     settings = {"images": images, "calls": order.size(1, 3)}
     rows = [
         each.planned(order, "offline", batch=batch, settings=settings, options=options)
-        for batch in batches
-        for options in (({},) if order.quick else ({}, {"preprocessing": OUTSIDE}))
+        for batch, options in works
         for each in backends(order)
     ]
     return CasePlan(

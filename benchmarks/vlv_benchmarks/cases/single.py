@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from vlv_benchmarks.allocations import of_a_step
 from vlv_benchmarks.backends import backends, facts_of, open_captioner
+from vlv_benchmarks.child import peak_memory_mb
 from vlv_benchmarks.job import CasePlan, Job, Measured, Order
-from vlv_benchmarks.quality import digest, of_captions, reference
+from vlv_benchmarks.quality import JUDGED, digest, of_captions, reference, with_more
 from vlv_benchmarks.record import Workload
 from vlv_benchmarks.stages import Watch, watched
 from vlv_benchmarks.turn import TOTAL
@@ -32,7 +34,7 @@ def plan(order: Order) -> CasePlan:
         workload=Workload(
             summary="One PNG file to its caption, one after another, greedy: to its natural end, "
             f"and always {FIXED} tokens.",
-            images=images,
+            images=max(images, JUDGED),
         ),
         rows=tuple(rows),
     )
@@ -56,16 +58,21 @@ def run(job: Job) -> Measured:
             spoken += len(said[at])
             calls.append(timed)
     kept, dropped = calls[settings["warmup"] :], calls[: settings["warmup"]]
-    tokens = [said[at] for at in sorted(said)]
+    tokens, peak = [said[at] for at in sorted(said)], peak_memory_mb()
+    in_torch = "model" in job.settings
+    held = of_a_step(captioner, paths[0], torch=in_torch)
     return Measured(
         stages=by_stage(kept),
         discarded=by_stage(dropped),
         counts={"images": len(kept), "tokens": spoken},
         measures=_tokens(kept, spoken),
         work=of_stages(job, watch),
-        facts={**facts_of(job), "tokens_per_caption": spoken / len(kept)},
+        facts={**facts_of(job), "tokens_per_caption": spoken / len(kept), **held},
+        peak_memory_mb=peak,
         output_sha256=digest(tokens),
-        quality=of_captions(job, _natural(job, tokens) if fixed else tokens),
+        quality=of_captions(
+            job, with_more(job, captioner, _natural(job, tokens) if fixed else tokens)
+        ),
     )
 
 

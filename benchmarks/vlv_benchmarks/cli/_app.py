@@ -11,6 +11,7 @@ TABLE = {
     "peers": Lazy("vlv_benchmarks.cli.peers", "List other programs, or set one up."),
     "report": Lazy("vlv_benchmarks.cli.report", "Write the report of a run again."),
     "compare": Lazy("vlv_benchmarks.cli.compare", "Say what became faster or slower."),
+    "gate": Lazy("vlv_benchmarks.cli.gate", "Hold a run to what may not vary."),
     "verify": Lazy("vlv_benchmarks.cli.verify", "Compute every figure again from raw samples."),
 }
 
@@ -18,7 +19,7 @@ HELP = """\
 Measure what vlv exports against what you would use instead, and say what bounds it.
 
 Exit codes: 0 done; 1 a failure of vlv; 2 wrong usage or input; 3 inconclusive; 5 measured, but not
-proved: a figure does not follow from the samples, or a row became slower.
+proved: a figure does not follow from the samples, a row became slower, or a count changed.
 """
 
 EXAMPLES = """\
@@ -28,6 +29,7 @@ Examples:
   vlv-bench report OUT
   vlv-bench compare BEFORE AFTER
   vlv-bench verify OUT
+  vlv-bench gate OUT EXPECTED
 """
 
 app: click.Group = click.version_option(package_name="vlv", message="%(prog)s %(version)s")(
