@@ -84,8 +84,9 @@ def _result(
 
 
 def _quality(turns: Sequence[Turn]) -> Quality:
-    """The worst turn's: one failure fails the row."""
-    order = ("failed", "none", "passed")
+    """The worst turn's: one failure fails the row. A turn that judged nothing says nothing, for
+    where judging is slow a case may do so in its first turn alone."""
+    order = ("failed", "passed", "none")
     return min((turn.quality for turn in turns), key=lambda each: order.index(each.parity))
 
 

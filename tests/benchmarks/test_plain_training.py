@@ -173,6 +173,18 @@ def test_losses_that_differ_fail_the_row(tmp_path: Path, monkeypatch: pytest.Mon
     assert quality.reason == "losses differ by 5.0e-01, allowed 1e-03"
 
 
+@pytest.mark.parametrize(("turn", "parity"), [(0, "passed"), (1, "none")])
+def test_losses_of_a_large_model_are_compared_in_its_first_turn_alone(
+    tmp_path: Path, turn: int, parity: str
+) -> None:
+    order = Order(model="mini", plugins=load_plugins())
+    planned = case._planned(order, "mini", 2, "plain")
+    settings = {**planned.settings, "epochs": 1, "steps": 1, "long": True}
+    row = replace(planned.row, batch=1)
+    job = Job(run="", row=row, turn=turn, settings=settings, scratch=str(tmp_path))
+    assert case.run(job).quality.parity == parity
+
+
 def test_the_plan_names_every_row_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     order = Order(model="mini", plugins=load_plugins(), threads=2)
     rows = case.plan(order).rows

@@ -7,7 +7,7 @@ import pytest
 from tests.benchmarks import synthetic
 from vlv_benchmarks.record import Measure, Result, Row
 from vlv_benchmarks.results import summarise
-from vlv_benchmarks.turn import Probe, Quality, Rates, Turn
+from vlv_benchmarks.turn import Parity, Probe, Quality, Rates, Turn
 
 ROW, PEER = synthetic.row(), synthetic.row(label="somebody", peer=True)
 
@@ -83,12 +83,13 @@ def test_a_failure_without_words_has_some() -> None:
     assert only.reason == "parity: not what the reference says"
 
 
-def test_a_row_is_proved_only_if_every_turn_is() -> None:
-    passed, unknown = Quality(parity="passed"), Quality()
+@pytest.mark.parametrize("said", ["passed", "failed"])
+def test_a_turn_that_judged_nothing_leaves_the_word_to_the_others(said: Parity) -> None:
+    judged, unknown = Quality(parity=said), Quality()
     (only,) = summary(
-        [ROW], [turn(ROW, 0, 1.0, quality=passed), turn(ROW, 1, 1.0, quality=unknown)]
+        [ROW], [turn(ROW, 0, 1.0, quality=judged), turn(ROW, 1, 1.0, quality=unknown)]
     )
-    assert only.quality.parity == "none"
+    assert only.quality.parity == said
 
 
 def probe(change: float) -> Probe:
