@@ -153,6 +153,7 @@ def _config(service: Service) -> uvicorn.Config:
         make_app(service),
         access_log=False,
         log_config=None,
+        proxy_headers=False,
         lifespan="off",
         server_header=False,
         ws="none",

@@ -19,8 +19,9 @@ _LONGEST_RETRY_S = 60
 class Batcher:
     """Hands jobs to `run`, batch by batch, in the one thread that calls `work`.
 
-    The oldest job decides when a batch starts, at the latest `max_wait_s` after it came, and which
-    jobs may join: those with equal options, oldest first. `run` tells jobs of its own errors.
+    The oldest job decides when a batch starts, at the latest `max_wait_s` after it came or after the
+    model was free for it, and which jobs may join: those with equal options, oldest first. `run`
+    tells jobs of its own errors.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Batcher:
         self._waiting: deque[Job] = deque()
         self._changed = Condition()
         self._closed = False
-        self._batch_s = 0.0
+        self._batch_s, self._free = 0.0, 0.0
         self.ended = Event()
         """set when `work` is over"""
 
@@ -75,7 +76,8 @@ class Batcher:
             except Exception:
                 # Without this thread every later request would wait for ever.
                 logger.exception("a batch of %d was lost", len(batch))
-            self._batch_s = perf_counter() - started
+            self._free = perf_counter()
+            self._batch_s = self._free - started
         self.ended.set()
 
     def _next(self) -> list[Job]:
@@ -106,4 +108,5 @@ class Batcher:
             return None
         if len(batch) == self._max_batch or self._closed:
             return 0
-        return batch[0].submitted + self._max_wait_s - perf_counter()
+        # Those whose answers were in the last batch are about to ask again.
+        return max(batch[0].submitted, self._free) + self._max_wait_s - perf_counter()

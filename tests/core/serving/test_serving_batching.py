@@ -136,6 +136,20 @@ def test_who_leaves_frees_the_place(make: Any, model: Recorder) -> None:
     assert stays.cancelled
 
 
+def test_who_waited_for_the_model_also_waits_for_those_it_just_answered(
+    make: Any, model: Recorder
+) -> None:
+    batcher = make(max_wait_s=0.3)
+    held(batcher, model)
+    early, again, rest = job(), job(), threading.Event()
+    batcher.submit(early)
+    rest.wait(0.35)
+    model.gate.set()
+    rest.wait(0.05)
+    batcher.submit(again)
+    assert model.batch() == [early, again]
+
+
 def test_closing_finishes_what_waits(make: Any, model: Recorder) -> None:
     batcher = make(max_wait_s=1000.0)
     alone = job()
