@@ -19,7 +19,7 @@ _LONGEST_RETRY_S = 60
 class Batcher:
     """Hands jobs to `run`, batch by batch, in the one thread that calls `work`.
 
-    The oldest job decides when a batch starts, at the latest `max_wait_s` after it came or after the
+    The oldest job decides when a batch starts, at the latest `max_wait_s` after it came or the
     model was free for it, and which jobs may join: those with equal options, oldest first. `run`
     tells jobs of its own errors.
     """
