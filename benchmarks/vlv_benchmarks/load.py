@@ -6,8 +6,9 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,10 @@ import numpy as np
 
 GOOD_SHARE = 0.99
 """of requests that must be answered within the limit for a rate to count as borne"""
+GROWTH, FINE = 4.0, 1.5
+"""what each rate of a sweep multiplies the last one by, and how near each other the highest that
+was borne and the lowest that was not must come"""
+QUEUE_FULL = 429
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,14 @@ class Offered:
     answers: tuple[Answer, ...]
     seconds: float
 
+    def counts(self) -> dict[str, int]:
+        """Requests by what became of them: `sent` is the sum of the others. Failed are those with
+        no answer, or an error other than that the queue was full."""
+        statuses = [each.status for each in self.answers]
+        answered, refused = statuses.count(200), statuses.count(QUEUE_FULL)
+        return {"sent": len(statuses), "answered": answered, "refused": refused,
+                "failed": len(statuses) - answered - refused}  # fmt: skip
+
     def good(self, limit_ms: float) -> int:
         return sum(each.status == 200 and each.ms <= limit_ms for each in self.answers)
 
@@ -46,6 +59,25 @@ class Offered:
 
     def borne(self, limit_ms: float) -> bool:
         return self.good(limit_ms) >= GOOD_SHARE * len(self.answers)
+
+
+def sweep(
+    level: Callable[[float], Offered], *, first: float, limit_ms: float, most: int
+) -> list[Offered]:
+    """Rates, each four times the last until one is not borne, then between those two, until they
+    are near each other; at most `most` of them. A first rate that is not borne ends it."""
+    found: list[Offered] = []
+    rate, borne, lost = first, 0.0, float("inf")
+    while len(found) < most and lost > FINE * borne:
+        found.append(level(rate))
+        if found[-1].borne(limit_ms):
+            borne = rate
+        else:
+            lost = rate
+        if not borne:
+            break
+        rate = min(GROWTH * borne, sqrt(borne * lost))
+    return found
 
 
 def bodies(model: str, pictures: Sequence[Path]) -> list[bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlv_benchmarks.load import Answer, Offered, arrivals, bodies, offer
+from vlv_benchmarks.load import FINE, GROWTH, Answer, Offered, arrivals, bodies, offer, sweep
 
 SPEED_PER_S = 100.0
 """of the server below: it answers one request after another"""
@@ -68,6 +68,38 @@ def test_a_rate_above_it_is_not_and_goodput_stays_below_its_speed() -> None:
     assert found.goodput(60_000) < SPEED_PER_S
     # an open loop: the last requests waited for nearly all before them
     assert max(each.ms for each in found.answers) > 300
+
+
+def swept(capacity: float, *, most: int = 20) -> list[Offered]:
+    """The rates that a sweep tries on a server which bears up to a known one."""
+
+    def level(rate: float) -> Offered:
+        late = 10.0 if rate <= capacity else 900.0
+        return Offered(rate, (Answer(0, 200, late),), 1.0)
+
+    return sweep(level, first=4.0, limit_ms=500, most=most)
+
+
+@pytest.mark.parametrize("capacity", [4.0, 7.0, 50.0, 64.0, 100.0, 1000.0])
+def test_a_sweep_comes_near_the_servers_rate(capacity: float) -> None:
+    found = swept(capacity)
+    knee = max(each.per_s for each in found if each.borne(500))
+    assert knee <= capacity < FINE * knee
+    rates = [each.per_s for each in found]
+    assert rates[:2] == [4.0, 4.0 * GROWTH] and len(set(rates)) == len(rates)
+
+
+def test_a_sweep_ends() -> None:
+    assert [each.per_s for each in swept(3.0)] == [4.0]
+    assert [each.per_s for each in swept(1e9, most=4)] == [4.0, 16.0, 64.0, 256.0]
+
+
+def test_every_request_is_counted_once() -> None:
+    statuses = [200, 200, 429, 500, 0, 503]
+    found = Offered(1.0, tuple(Answer(0, status, 10.0) for status in statuses), 1.0)
+    assert found.counts() == {"sent": 6, "answered": 2, "refused": 1, "failed": 3}
+    full = offered(100, 5, status=429).counts()
+    assert full == {"sent": 5, "answered": 0, "refused": 5, "failed": 0}
 
 
 def test_refusals_and_silence_are_no_goodput() -> None:
