@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlv_benchmarks.cases.decode import COMPARED, _quality
-from vlv_benchmarks.job import Job
-from vlv_benchmarks.peers._programs import Ids, _which
-from vlv_benchmarks.peers.prompts import LENGTH, prompts
+from vlv_benchmarks.cases.decode import COMPARED, PROMPTS, _judged, _quality, plan
+from vlv_benchmarks.job import Job, Order
+from vlv_benchmarks.peers import PEERS
+from vlv_benchmarks.peers._programs import Ids, _made, _module, which
+from vlv_benchmarks.peers.prompts import LENGTH, STEP, prompts
 from vlv_benchmarks.record import Row
+from vlv_core.plugins import load_plugins
 
 ROWS = 16
 
@@ -52,10 +54,61 @@ def test_what_follows_a_difference_does_not_count(folder: Path) -> None:
 
 def test_embeddings_are_those_of_the_prompts_that_are_asked() -> None:
     known = np.array([[1, 2], [3, 4], [5, 6]])
-    assert _which(known, known[[2, 0]]).tolist() == [2, 0]
+    assert which(known, known[[2, 0]]).tolist() == [2, 0]
 
 
 def test_prompts_are_windows_of_one_text() -> None:
     ids = prompts(lambda texts: [list(range(500)) for _ in texts], 70)
     assert ids.shape == (70, LENGTH) and ids.dtype == np.int64
-    assert ids[3, 0] == 3 and (ids[64] == ids[0]).all()
+    assert ids[3, 0] == 3 * STEP
+    windows = (500 - LENGTH) // STEP + 1
+    assert len(np.unique(ids, axis=0)) == windows and (ids[windows] == ids[0]).all()
+
+
+def test_a_row_is_judged_again_only_when_it_says_something_else(folder: Path) -> None:
+    calls = []
+
+    def decode(ids: Ids, tokens: int) -> Ids:
+        calls.append(len(ids))
+        return ids[:, :1] + np.arange(tokens)[None]
+
+    def row(label: str) -> Job:
+        named = Row(case="decode", backend=label, label=label, model="m", dtype="fp32", batch=4)
+        return Job(run="", row=named)
+
+    first = _judged(row("x"), decode, folder, "aa")
+    assert first.parity == "passed" and calls == [4] * (ROWS // 4)
+    assert _judged(row("x"), decode, folder, "aa") == first and len(calls) == ROWS // 4
+    assert _judged(row("x"), decode, folder, "bb") == first and len(calls) == 2 * (ROWS // 4)
+    _judged(row("y"), decode, folder, "bb")
+    assert len(calls) == 3 * (ROWS // 4), "another row's judgement is not taken"
+
+
+def test_ours_and_peers_are_rows_of_one_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlv_benchmarks.environment.gpu_there", lambda: False)
+    rows = plan(Order(model="mini", plugins=load_plugins(third_party=False))).rows
+    ours = [each.row.label for each in rows if each.row.batch == 1 and not each.row.peer]
+    assert ours == ["vlv onnx-fp32", "vlv onnx-int8", "vlv onnx-int4", "vlv torch eager"]
+    for batch in (1, 8):
+        assert sum(each.row.batch == batch for each in rows) == len(ours) + len(PEERS)
+    assert {each.refusal for each in rows if each.row.backend == "vllm"} == {"needs a GPU"}
+    assert all(each.settings["prompts"] == PROMPTS for each in rows)
+    assert all(bool(each.settings["graphs"]) != bool(each.settings["maker"]) for each in rows)
+
+
+def test_a_folder_appears_only_when_it_is_full(tmp_path: Path) -> None:
+    place = tmp_path / "made"
+    with pytest.raises(KeyboardInterrupt), _made(place) as part:
+        part.mkdir()
+        (part / "half").touch()
+        raise KeyboardInterrupt
+    assert not place.exists()
+    with _made(place) as part:
+        part.mkdir()
+        (part / "whole").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "whole"]
+
+
+def test_a_librarys_program_that_fails_says_why() -> None:
+    with pytest.raises(RuntimeError, match=r"absent_program ended with code 1: .*No module named"):
+        _module("absent_program", "-o", Path("x"))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vlv_benchmarks._graphs import write_graphs
 from vlv_benchmarks.job import Job, Measured
 from vlv_benchmarks.peers.prompts import prompts
 from vlv_core.config import configure
@@ -22,15 +23,16 @@ PLUGIN = "causal-lm"
 
 
 def prepare(job: Job) -> Measured:
-    """Fill the folder `settings["head"]`: hf/ (model and tokenizer), prompts.npy, table.npy (the
-    prompts' embeddings), said.npy (what transformers makes of them), or graphs of ours."""
+    """Fill the folder `settings["head"]`: hf/ (model and tokenizer), model.gguf (the file it is
+    from), prompts.npy, embedded.npy (the prompts' embeddings), said.npy (the first tokens that
+    transformers makes of them), facts.json; or graphs of ours."""
     folder, what = Path(job.settings["head"]), job.settings["what"]
     part = head(job.plugins())
     torch.set_num_threads(job.row.threads)
     if what == "hf":
-        _write_hf(part, folder, rows=job.settings["rows"], tokens=job.settings["tokens"])
+        _write_hf(part, folder, rows=job.settings["prompts"], tokens=job.settings["compared"])
     else:
-        write_graphs(part, folder / what, dtype=what)
+        write_graphs(part.export_part(), folder / what, dtype=what)
     return Measured(stages={"total": [1.0]})
 
 
@@ -58,6 +60,8 @@ def _write_hf(part: Any, folder: Path, *, rows: int, tokens: int) -> None:
     part.lm.save_pretrained(folder / "hf")
     for_transformers_4(folder / "hf" / "config.json")
     part.words.write(folder / "hf")
+    (folder / "model.gguf").unlink(missing_ok=True)
+    (folder / "model.gguf").symlink_to(gguf())
     ids = prompts(part.words.encode, rows)
     np.save(folder / "prompts.npy", ids)
     with torch.inference_mode():
@@ -85,27 +89,6 @@ def for_transformers_4(path: Path) -> None:
     if base is not None:
         config["rope_theta"] = base
         path.write_text(f"{json.dumps(config, indent=2)}\n", encoding="utf-8")
-
-
-def write_graphs(part: Any, folder: Path, *, dtype: str) -> None:
-    """The head's graph alone, as an artefact of one part."""
-    import onnx_ir as ir
-
-    from vlv_export._capture import capture
-    from vlv_export.lowering._variant import build_variant
-    from vlv_export.manifest import SCHEMA, Manifest, VariantEntry, write_manifest
-
-    neutral = folder.parent / "neutral" / "head.onnx"
-    if not neutral.is_file():
-        neutral.parent.mkdir(parents=True, exist_ok=True)
-        ir.save(capture(part.export_part()), neutral, external_data="head.onnx.data")
-    graphs = build_variant({"head": neutral}, folder, dtype=dtype)
-    entry = VariantEntry(exporter="onnx", dtype=dtype, state="built", graphs=graphs)
-    manifest = Manifest(
-        schema=SCHEMA, created="", tool={}, packages={}, host={}, model={}, files={},
-        variants={dtype: entry}, default=dtype,
-    )  # fmt: skip
-    write_manifest(manifest, folder)
 
 
 def _folder(source: Source) -> Path:

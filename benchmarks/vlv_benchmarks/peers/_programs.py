@@ -1,13 +1,15 @@
 """Each program's own way to decode a prompt greedily and past any end of text.
 
 A maker gets the prepared folder (see `_head.prepare`) and the number of threads, and answers
-`decode(ids (B, T), tokens) -> ids (B, tokens)`. Nothing of vlv but its manifest is imported by
-peers, so that each runs in an environment of its own."""
+`decode(ids (B, T), tokens) -> ids (B, tokens)`. It imports nothing of vlv, so that each runs in an
+environment of its own. Every call reads its prompt anew: caches of prompts are switched off."""
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +18,6 @@ from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 Decode = Callable[[Ids, int], Ids]
-
-
-def ours(folder: Path, threads: int, dtype: str) -> Decode:
-    """The head's graph in the runtime's own loop."""
-    from vlv_core.generation import GenerationOptions, generate
-    from vlv_export.facts import Generation
-    from vlv_export.manifest import read_manifest
-    from vlv_export.runtime.head import Head, HeadStepper
-    from vlv_export.runtime.sessions import Sessions
-
-    told = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    embedded = np.load(folder / "embedded.npy")
-    prompts = np.load(folder / "prompts.npy")
-    facts = Generation(
-        eos=tuple(told["eos"]), max_length=told["max_length"], max_queries=embedded.shape[1],
-        prefix_length=embedded.shape[1], dim=told["dim"], vocab_size=told["vocab_size"],
-        causal=True,
-    )  # fmt: skip
-    manifest = read_manifest(folder / dtype)
-    opened = Head(Sessions(folder / dtype, manifest, dtype, threads), facts)
-
-    def decode(ids: Ids, tokens: int) -> Ids:
-        prefix = embedded[_which(prompts, ids)]
-        stepper = HeadStepper(opened, prefix, prefix.shape[1] + tokens)
-        # no token ends a text: all are decoded
-        options = GenerationOptions(max_new_tokens=tokens, stop_on_repetition=False)
-        return np.array([row.tokens for row in generate(stepper, eos=(), options=options)])
-
-    return decode
 
 
 def transformers(folder: Path, threads: int) -> Decode:
@@ -60,7 +33,7 @@ def transformers(folder: Path, threads: int) -> Decode:
     def decode(ids: Ids, tokens: int) -> Ids:
         with torch.inference_mode():
             said = model.generate(
-                inputs_embeds=embedded[_which(prompts, ids)], max_new_tokens=tokens,
+                inputs_embeds=embedded[which(prompts, ids)], max_new_tokens=tokens,
                 do_sample=False, eos_token_id=vocabulary, pad_token_id=0,
             )  # fmt: skip
         return np.asarray(said.numpy())
@@ -73,17 +46,11 @@ def genai(folder: Path, threads: int) -> Decode:
     import onnxruntime_genai as og
 
     place = folder / "genai"
-    if not (place / "genai_config.json").is_file():
-        command = [
-            sys.executable,
-            "-m",
-            "onnxruntime_genai.models.builder",
-            "-i",
-            str(folder / "hf"),
-        ]
-        command += ["-o", str(place), "-p", "int4", "-e", "cpu", "-c", str(folder / "cache")]
-        subprocess.run(command, check=True, capture_output=True)
-        _set_threads(place / "genai_config.json", threads)
+    if not place.is_dir():
+        with _made(place) as part:
+            _module("onnxruntime_genai.models.builder", "-i", folder / "hf", "-o", part,
+                    "-p", "int4", "-e", "cpu", "-c", folder / "cache")  # fmt: skip
+            _set_threads(part / "genai_config.json", threads)
     model = og.Model(str(place))
 
     def decode(ids: Ids, tokens: int) -> Ids:
@@ -107,11 +74,9 @@ def llama(folder: Path, threads: int) -> Decode:
     """The low-level loop: no text, no sampler in Python; one row, for that is its way."""
     import llama_cpp
 
-    from vlv_benchmarks.peers._head import gguf
-
-    del folder
+    file = str(folder / "model.gguf")
     model = llama_cpp.Llama(
-        str(gguf()), n_ctx=512, n_threads=threads, n_threads_batch=threads, verbose=False
+        file, n_ctx=512, n_threads=threads, n_threads_batch=threads, verbose=False
     )
     vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model.model))
 
@@ -138,19 +103,24 @@ def llama(folder: Path, threads: int) -> Decode:
 def openvino(folder: Path, threads: int) -> Decode:
     """By token ids, for its pipeline takes no embeddings. Its 4 bits hold whole zero points, which
     the file's do not have: logits correlate to 0.97 alone, so that weights are of 8."""
+    import openvino
     import openvino_genai
 
     place = folder / "openvino"
-    if not (place / "openvino_model.xml").is_file():
-        command = [sys.executable, "-m", "optimum.commands.optimum_cli", "export", "openvino"]
-        command += ["-m", str(folder / "hf"), "--task", "text-generation-with-past"]
-        command += ["--weight-format", "int8", "--disable-convert-tokenizer", str(place)]
-        subprocess.run(command, check=True, capture_output=True)
-    pipe = openvino_genai.LLMPipeline(str(place), "CPU", INFERENCE_NUM_THREADS=threads)
+    if not place.is_dir():
+        with _made(place) as part:
+            _module("optimum.commands.optimum_cli", "export", "openvino", "-m", folder / "hf",
+                    "--task", "text-generation-with-past", "--weight-format", "int8",
+                    "--disable-convert-tokenizer", part)  # fmt: skip
+    scheduler = openvino_genai.SchedulerConfig()
+    # as the pipeline chooses by itself, but for the prompts that it would remember
+    scheduler.max_num_batched_tokens = sys.maxsize
+    scheduler.enable_prefix_caching = False
+    pipe = openvino_genai.LLMPipeline(
+        str(place), "CPU", scheduler_config=scheduler, INFERENCE_NUM_THREADS=threads
+    )
 
     def decode(ids: Ids, tokens: int) -> Ids:
-        import openvino
-
         config = openvino_genai.GenerationConfig()
         config.max_new_tokens, config.ignore_eos, config.do_sample = tokens, True, False
         mask = openvino.Tensor(np.ones_like(ids))
@@ -168,10 +138,12 @@ def optimum(folder: Path, threads: int) -> Decode:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     place = folder / "optimum"
-    source, export = (place, False) if place.is_dir() else (folder / "hf", True)
-    model: Any = ORTModelForCausalLM.from_pretrained(source, export=export, session_options=options)
-    if export:
-        model.save_pretrained(place)
+    if not place.is_dir():
+        with _made(place) as part:
+            made: Any = ORTModelForCausalLM.from_pretrained(folder / "hf", export=True)
+            made.save_pretrained(part)
+            del made
+    model: Any = ORTModelForCausalLM.from_pretrained(place, session_options=options)
     vocabulary = int(json.loads((folder / "facts.json").read_text())["vocab_size"])
 
     def decode(ids: Ids, tokens: int) -> Ids:
@@ -186,21 +158,47 @@ def optimum(folder: Path, threads: int) -> Decode:
 
 
 def vllm(folder: Path, threads: int) -> Decode:
-    """On a GPU, by token ids."""
+    """On a GPU, by prompt embeddings. Written after the documentation of 0.33 and never run: no
+    machine with a GPU was at hand that could install it."""
+    import torch
     from vllm import LLM, SamplingParams
 
     del threads
-    model = LLM(model=str(folder / "hf"), dtype="bfloat16", max_model_len=512)
+    model = LLM(
+        model=str(folder / "hf"), dtype="bfloat16", max_model_len=512, enable_prompt_embeds=True,
+        enable_prefix_caching=False,
+    )  # fmt: skip
+    embedded = torch.from_numpy(np.load(folder / "embedded.npy")).to(torch.bfloat16)
+    prompts = np.load(folder / "prompts.npy")
 
     def decode(ids: Ids, tokens: int) -> Ids:
         sampling = SamplingParams(
-            temperature=0, max_tokens=tokens, min_tokens=tokens, ignore_eos=True
+            temperature=0, max_tokens=tokens, min_tokens=tokens, ignore_eos=True, detokenize=False
         )
-        given = [{"prompt_token_ids": row} for row in ids.tolist()]
+        given = [{"prompt_embeds": embedded[row]} for row in which(prompts, ids)]
         said = model.generate(given, sampling, use_tqdm=False)
         return np.array([each.outputs[0].token_ids for each in said], np.int64)
 
     return decode
+
+
+@contextmanager
+def _made(place: Path) -> Iterator[Path]:
+    """A folder to fill beside `place`, which appears only once it is full: a process that is
+    stopped halfway leaves nothing that the next would take for whole."""
+    part = place.with_name(f"{place.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    yield part
+    part.rename(place)
+
+
+def _module(name: str, *arguments: str | Path) -> None:
+    """Run a library's own program. Raises RuntimeError with its last line if it fails."""
+    command = [sys.executable, "-m", name, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise RuntimeError(f"{name} ended with code {done.returncode}: {last[0]}")
 
 
 def _set_threads(path: Path, threads: int) -> None:
@@ -209,6 +207,6 @@ def _set_threads(path: Path, threads: int) -> None:
     path.write_text(json.dumps(config, indent=1), encoding="utf-8")
 
 
-def _which(prompts: Ids, ids: Ids) -> NDArray[np.int64]:
+def which(prompts: Ids, ids: Ids) -> NDArray[np.int64]:
     """Rows of the prompts that these are."""
     return np.array([int((prompts == row).all(axis=1).argmax()) for row in ids], np.int64)
