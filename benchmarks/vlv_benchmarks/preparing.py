@@ -161,8 +161,8 @@ def _ceiling(order: Order, plan: Plan, watcher: "Watcher", stopped: Callable[[],
         return Ceiling(
             gbps=rates.pop("copy"),
             gflops=rates,
-            measured=f"torch's matrix product of 2048, copy of 268 MB, best of 5, {order.threads} "
-            "threads",
+            measured="matrix product of 2048 by torch or onnxruntime, copy of 268 MB, best of 5, "
+            f"{order.threads} threads",
         )
     found = probe()
     return Ceiling(
