@@ -21,6 +21,8 @@ from vlv_export.preflight import needed_files
 EAGER, COMPILED, RUNTIME = "torch-eager", "torch-compile", "onnxruntime"
 COMPILERS = ("c++", "g++", "clang++")
 """one of which torch.compile needs on a CPU"""
+COMPILING_S = 1200.0
+"""of a turn of torch.compile: a run's first one compiles all"""
 SLOW = "compiling takes longer than a whole quick run"
 ARITHMETIC = {"fp32": "float32", "fp16": "float32", "bf16": "bfloat16", "int8": "int8",
               "int4": "int8"}  # fmt: skip
@@ -62,6 +64,8 @@ class Backend:
             options=dict(options or {}),
         )
         given = {**self.settings, **(settings or {})}
+        if self.name == COMPILED:
+            timeout_s = max(timeout_s, COMPILING_S)
         return Planned(row=row, settings=given, refusal=self.refusal, timeout_s=timeout_s)
 
 

@@ -1,6 +1,7 @@
 """Each captioner case on the bundled model, in this process: stages add up, counts are what was
 done, and captions are held against torch's."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from vlv_benchmarks import _reference, quality
+from vlv_benchmarks.backends import open_captioner
 from vlv_benchmarks.child import peak_memory_mb, perform
 from vlv_benchmarks.inputs import write_pictures
 from vlv_benchmarks.job import Job, Order
@@ -100,6 +102,22 @@ def test_without_an_artefact_a_case_has_one_row_that_says_so() -> None:
     plan = make_plan(replace(order("single"), rows=()))
     (refusal,) = [each.refusal for each in plan.rows if each.row.backend == "onnxruntime"]
     assert refusal.startswith("no artefact is given: vlv-export mini -o OUT --onnx")
+
+
+def test_compiling_is_given_time_and_its_code_is_kept_for_other_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "true")
+    rows = make_plan(replace(order("single"), rows=(), quick=False)).rows
+    eager, compiled = ([each for each in rows if each.row.backend == name]
+                       for name in ("torch-eager", "torch-compile"))  # fmt: skip
+    assert {each.timeout_s for each in eager} == {300.0}
+    assert {(each.timeout_s, each.refusal) for each in compiled} == {(1200.0, "")}
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "before")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    open_captioner(Job(run="", row=compiled[0].row, settings=compiled[0].settings,
+                       inputs=str(tmp_path)))  # fmt: skip
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiled")
 
 
 def test_coldstart_begins_where_the_process_was_started(inputs: Path, tmp_path: Path) -> None:

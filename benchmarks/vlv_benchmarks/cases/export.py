@@ -27,7 +27,7 @@ def plan(order: Order) -> CasePlan:
             row=Row(
                 case="export",
                 backend="vlv-export",
-                label=f"vlv-export --onnx --dtype {dtypes}",
+                label="vlv-export --onnx",
                 model=model_name(order.model),
                 threads=order.threads,
                 options={"variants": dtypes.replace(",", "+")},
