@@ -1,18 +1,29 @@
 """The gate of the case `decode`, on programs that are right, nearly right and wrong."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vlv_benchmarks.cases.decode import COMPARED, PROMPTS, _judged, _quality, plan
+from vlv_benchmarks.cases import decode as case
+from vlv_benchmarks.cases.decode import (
+    COMPARED,
+    PROMPTS,
+    WARM_TOKENS,
+    _judged,
+    _quality,
+    plan,
+    run,
+)
 from vlv_benchmarks.job import Job, Order
 from vlv_benchmarks.peers import PEERS
-from vlv_benchmarks.peers._programs import Ids, _made, _module, which
+from vlv_benchmarks.peers._programs import Ids, _made, _program, which
 from vlv_benchmarks.peers.prompts import LENGTH, STEP, prompts
 from vlv_benchmarks.record import Row
 from vlv_core.plugins import load_plugins
 
+OURS = load_plugins(third_party=False)
 ROWS = 16
 
 
@@ -86,7 +97,7 @@ def test_a_row_is_judged_again_only_when_it_says_something_else(folder: Path) ->
 
 def test_ours_and_peers_are_rows_of_one_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlv_benchmarks.environment.gpu_there", lambda: False)
-    rows = plan(Order(model="mini", plugins=load_plugins(third_party=False))).rows
+    rows = plan(Order(model="mini", plugins=OURS)).rows
     ours = [each.row.label for each in rows if each.row.batch == 1 and not each.row.peer]
     assert ours == ["vlv onnx-fp32", "vlv onnx-int8", "vlv onnx-int4", "vlv torch eager"]
     for batch in (1, 8):
@@ -110,5 +121,30 @@ def test_a_folder_appears_only_when_it_is_full(tmp_path: Path) -> None:
 
 
 def test_a_librarys_program_that_fails_says_why() -> None:
-    with pytest.raises(RuntimeError, match=r"absent_program ended with code 1: .*No module named"):
-        _module("absent_program", "-o", Path("x"))
+    with pytest.raises(RuntimeError, match=r"python -m absent_program: .*No module named"):
+        _program("-m", "absent_program", "-o", Path("x"))
+
+
+def test_every_row_makes_the_same_number_of_tokens_after_a_shorter_first_call(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def decode(ids: Ids, tokens: int) -> Ids:
+        asked.append((len(ids), tokens))
+        return ids[:, :1] + np.arange(tokens)[None]
+
+    monkeypatch.setattr(case, "_prepared", lambda job: folder)
+    monkeypatch.setattr(case, "_decoder", lambda job, folder: decode)
+    (row,) = (
+        each
+        for each in plan(Order(model="mini", plugins=OURS)).rows
+        if (each.row.backend, each.row.batch) == ("transformers", 8)
+    )
+    found = run(Job(run="", row=row.row, settings=row.settings))
+    assert asked[:2] == [(8, WARM_TOKENS), (8, 128)]
+    assert asked[2:] == [(8, COMPARED)] * (ROWS // 8)
+    assert found.counts == {"tokens": 8 * 128} and not found.work
+    assert len(found.stages["total"]) == len(found.discarded["total"]) == 1
+    assert found.facts["transformers version"] == version("transformers")
+    assert found.quality.parity == "passed" and found.output_sha256

@@ -18,6 +18,11 @@ from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 Decode = Callable[[Ids, int], Ids]
+EXPORT = """
+import sys
+from optimum.onnxruntime import ORTModelForCausalLM
+ORTModelForCausalLM.from_pretrained(sys.argv[1], export=True).save_pretrained(sys.argv[2])
+"""
 
 
 def transformers(folder: Path, threads: int) -> Decode:
@@ -48,7 +53,7 @@ def genai(folder: Path, threads: int) -> Decode:
     place = folder / "genai"
     if not place.is_dir():
         with _made(place) as part:
-            _module("onnxruntime_genai.models.builder", "-i", folder / "hf", "-o", part,
+            _program("-m", "onnxruntime_genai.models.builder", "-i", folder / "hf", "-o", part,
                     "-p", "int4", "-e", "cpu", "-c", folder / "cache")  # fmt: skip
             _set_threads(part / "genai_config.json", threads)
     model = og.Model(str(place))
@@ -109,9 +114,9 @@ def openvino(folder: Path, threads: int) -> Decode:
     place = folder / "openvino"
     if not place.is_dir():
         with _made(place) as part:
-            _module("optimum.commands.optimum_cli", "export", "openvino", "-m", folder / "hf",
-                    "--task", "text-generation-with-past", "--weight-format", "int8",
-                    "--disable-convert-tokenizer", part)  # fmt: skip
+            _program("-m", "optimum.commands.optimum_cli", "export", "openvino",
+                     "-m", folder / "hf", "--task", "text-generation-with-past",
+                     "--weight-format", "int8", "--disable-convert-tokenizer", part)  # fmt: skip
     scheduler = openvino_genai.SchedulerConfig()
     # as the pipeline chooses by itself, but for the prompts that it would remember
     scheduler.max_num_batched_tokens = sys.maxsize
@@ -140,9 +145,8 @@ def optimum(folder: Path, threads: int) -> Decode:
     place = folder / "optimum"
     if not place.is_dir():
         with _made(place) as part:
-            made: Any = ORTModelForCausalLM.from_pretrained(folder / "hf", export=True)
-            made.save_pretrained(part)
-            del made
+            # in a process of its own, whose memory is not the decoder's
+            _program("-c", EXPORT, folder / "hf", part)
     model: Any = ORTModelForCausalLM.from_pretrained(place, session_options=options)
     vocabulary = int(json.loads((folder / "facts.json").read_text())["vocab_size"])
 
@@ -192,13 +196,13 @@ def _made(place: Path) -> Iterator[Path]:
     part.rename(place)
 
 
-def _module(name: str, *arguments: str | Path) -> None:
-    """Run a library's own program. Raises RuntimeError with its last line if it fails."""
-    command = [sys.executable, "-m", name, *map(str, arguments)]
+def _program(*arguments: str | Path) -> None:
+    """Run python with these. Raises RuntimeError with its last line if it fails."""
+    command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise RuntimeError(f"{name} ended with code {done.returncode}: {last[0]}")
+        raise RuntimeError(f"python {command[1]} {command[2][:60]}: {last[0]}")
 
 
 def _set_threads(path: Path, threads: int) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 LENGTH = 77
 """tokens"""
-STEP = 14
+STEP = 19
 """tokens from a window to the next"""
 TEXTS = (
     """A wide photograph of a harbour in the early morning. In the foreground three small wooden
