@@ -8,6 +8,7 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from vlv_core.errors import ConfigError, nearest
@@ -40,7 +41,7 @@ def convert(cls: type[T], data: Mapping[str, Any], where: str) -> T:
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected a table, got {_shown(data)}")
     declared: dict[str, Field[Any]] = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
-    hints = get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     collector = next((name for name, item in declared.items() if item.metadata == REST), None)
     claimed = {key: value for key, value in data.items() if key in declared and key != collector}
     others = {key: value for key, value in data.items() if key not in claimed}
@@ -56,6 +57,12 @@ def convert(cls: type[T], data: Mapping[str, Any], where: str) -> T:
     except (ConfigError, ValueError) as error:
         hint = error.hint if isinstance(error, ConfigError) else None
         raise ConfigError(f"{where}: {error}", hint=hint) from error
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Types of a dataclass's fields; a manifest holds one class many times over."""
+    return get_type_hints(cls)
 
 
 def configure(config: type[T] | None, options: Mapping[str, Any], where: str) -> T | None:

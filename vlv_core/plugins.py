@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, PackageNotFoundError, distributions
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -166,9 +166,9 @@ def _installed(discovery: _Discovery) -> Iterator[tuple[Owner, Callable[[], Any]
     on sys.path counts where it is found first."""
     found: dict[str, Distribution] = {}
     for distribution in distributions():
-        name = _distribution_name(distribution)
-        if name and name not in found:
-            found[name] = distribution
+        # Metadata holds whole READMEs: parsing everybody's takes longer than all else here.
+        if _offers(distribution) and (name := _distribution_name(distribution)):
+            found.setdefault(name, _first(name, distribution))
     for name in sorted(found, key=lambda name: (name != OURS, name)):
         try:
             version = found[name].version or "unknown"
@@ -179,6 +179,22 @@ def _installed(discovery: _Discovery) -> Iterator[tuple[Owner, Callable[[], Any]
             continue
         for point in points:
             yield Owner(name, version, point.name), point.load
+
+
+def _offers(distribution: Distribution) -> bool:
+    """Whether it may have entry points of the group; those that cannot be read count."""
+    try:
+        return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
+    except Exception:
+        return True
+
+
+def _first(name: str, otherwise: Distribution) -> Distribution:
+    """The one of a name that an import would meet; it may offer nothing."""
+    try:
+        return Distribution.from_name(name)
+    except PackageNotFoundError:
+        return otherwise
 
 
 def _distribution_name(distribution: Distribution) -> str | None:

@@ -6,6 +6,9 @@ So streams cannot overlap, and a sample's noise is the same alone or in a batch,
 eight, before and after a resume.
 """
 
+# annotations stay text: numpy imports its generators when they are first named
+from __future__ import annotations
+
 from collections.abc import Sequence
 from enum import IntEnum
 from hashlib import blake2b

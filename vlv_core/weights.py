@@ -8,13 +8,38 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vlv_core.errors import ModelError
+
+_FILLS = frozenset(
+    ("normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "constant_", "zero_", "fill_")
+)
+"""what `nn.init` and modules' constructors fill parameters with, by name"""
+
+
+class _Unfilled(TorchFunctionMode):
+    """Filling a tensor that has no memory does nothing.
+
+    Torch would trace such a fill by decompositions in Python, the first of which imports its
+    compiler: longer than all the rest of opening a small model.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", "") in _FILLS:
+            target = args[0] if args else kwargs["tensor"]
+            if target.is_meta:
+                return target
+        return function(*args, **kwargs)
 
 
 @contextmanager
@@ -34,7 +59,8 @@ def skeleton() -> Iterator[None]:
 
     nn.Module.register_parameter = bare  # type: ignore[method-assign, assignment]
     try:
-        yield
+        with _Unfilled():
+            yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 

@@ -29,7 +29,11 @@ def check_external_data(graph: Path, allowed: Mapping[str, int]) -> None:
 
     Raises ModelError if not, or if the graph's file is damaged.
     """
+    # a graph has hundreds of tensors and few files
+    furthest: dict[str, int] = {}
     for location, end in spans(graph):
+        furthest[location] = max(end, furthest.get(location, 0))
+    for location, end in furthest.items():
         contained(graph.parent, location)
         if location not in allowed:
             raise ModelError(

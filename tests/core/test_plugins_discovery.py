@@ -1,5 +1,6 @@
 """Discovery with real distributions on sys.path: who is found, once, and who is left out."""
 
+import email
 import json
 import os
 import subprocess
@@ -58,6 +59,43 @@ def test_a_distribution_that_stands_twice_on_the_path_counts_once(
     plugins = load_plugins()
     assert plugins.get("encoder", "t").owner.version == "1.0"
     assert not [record for record in plugins.broken if "twice" in record.owner.distribution]
+
+
+def test_a_distribution_that_offers_nothing_hides_a_later_one_of_its_name(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = site.distribution("vlv-hidden", "")
+    (folder / "entry_points.txt").unlink()
+    other = type(site)(tmp_path / "other")
+    other.path.mkdir()
+    other.plugin("hidden", site.encoders("hidden"), version="0.9")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(other.path)])
+    assert "hidden" not in load_plugins().names("encoder")
+
+
+def test_a_distribution_whose_folder_is_named_otherwise_is_found(site: Any) -> None:
+    site.plugin("moved", site.encoders("moved"))
+    [folder] = site.path.glob("vlv_moved*")
+    folder.rename(site.path / "elsewhere-1.0.dist-info")
+    assert load_plugins().get("encoder", "moved").owner.distribution == "vlv-moved"
+
+
+def test_metadata_of_those_that_offer_nothing_is_not_read(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.plugin("loud", site.encoders("loud"))
+    (site.distribution("vlv-quiet", "") / "entry_points.txt").write_text("[console_scripts]\n")
+    read: list[str] = []
+    parse = email.message_from_string
+
+    def spy(text: str, *args: Any, **settings: Any) -> Any:
+        read.append(text)
+        return parse(text, *args, **settings)
+
+    monkeypatch.setattr(email, "message_from_string", spy)
+    load_plugins()
+    assert any("Name: vlv-loud" in text for text in read)
+    assert not any("Name: vlv-quiet" in text for text in read)
 
 
 def test_two_distributions_may_name_their_plugin_alike(site: Any) -> None:

@@ -61,6 +61,41 @@ def test_a_skeleton_has_no_memory_but_buffers_and_ties() -> None:
     assert not any(p.is_meta for p in Tied().parameters())
 
 
+class Filling(nn.Module):
+    """Fills parameters in every way that constructors of layers do, and a buffer and a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(6, 4, padding_idx=0)
+        self.grid = nn.Conv2d(4, 4, 3)
+        self.out = nn.Linear(4, 6)
+        nn.init.normal_(self.out.weight, std=0.5)
+        nn.init.trunc_normal_(self.words.weight)
+        nn.init.zeros_(tensor=self.out.bias)
+        self.positions = nn.Parameter(torch.empty(2, 4))
+        nn.init.xavier_normal_(self.positions)
+        self.register_buffer("ones", torch.zeros(3).fill_(1.0), persistent=False)
+        self.plain = nn.init.constant_(torch.empty(3), 2.0)
+
+
+def test_a_skeleton_fills_what_has_memory_alone() -> None:
+    with skeleton():
+        module = Filling()
+    assert all(p.is_meta and p.requires_grad for p in module.parameters())
+    assert torch.equal(module.ones, torch.ones(3))
+    assert torch.equal(module.plain, torch.full((3,), 2.0))
+    shapes = {name: tensor.shape for name, tensor in Filling().state_dict().items()}
+    assert {name: tensor.shape for name, tensor in module.state_dict().items()} == shapes
+    assert torch.equal(Filling().out.bias, torch.zeros(6)), "outside, filling is as ever"
+
+
+def test_a_skeleton_that_fails_leaves_filling_as_it_was() -> None:
+    with pytest.raises(ZeroDivisionError, match="division"), skeleton():
+        1 / 0  # noqa: B018
+    module = nn.Linear(4, 6)
+    assert not module.weight.is_meta and module.weight.std() > 0
+
+
 def test_materialised_parameters_have_memory_and_keep_their_ties() -> None:
     module = on_meta()
     materialise(module)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from vlv_core.captioner import Captioner
 from vlv_core.errors import ModelError, UsageError
 from vlv_export.facts import read_generation, read_preprocess
-from vlv_export.golden import GOLDEN
 from vlv_export.manifest import ENGINES, read_manifest
 from vlv_export.preflight import Check, Parts, check_artefact, check_file, needed_files
 from vlv_export.runtime.backend import ArtefactBackend
@@ -162,6 +161,7 @@ def _engine_of(manifest: Manifest, dtype: str | None) -> str:
 def _prove(folder: Path, manifest: Manifest, variant: str, *, threads: int | None) -> None:
     """Raises ModelError unless the variant says here what the model said when it was exported."""
     from vlv_export import parity
+    from vlv_export.golden import GOLDEN
 
     check_file(folder, GOLDEN, manifest.file(GOLDEN), hashed=True)
     report = parity.check(folder, variant, ["L1"], threads=threads)

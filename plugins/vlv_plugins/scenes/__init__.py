@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 
 from vlv_core import DatasetSpec, EvaluatorSpec, hookimpl
+from vlv_plugins.scenes.config import ScenesConfig, ScenesEvalConfig
 
 
 @hookimpl
 def vlv_datasets() -> Iterable[DatasetSpec]:
-    from vlv_plugins.scenes.dataset import ScenesConfig
-
     return [
         DatasetSpec(
             name="scenes",
@@ -22,8 +21,6 @@ def vlv_datasets() -> Iterable[DatasetSpec]:
 
 @hookimpl
 def vlv_evaluators() -> Iterable[EvaluatorSpec]:
-    from vlv_plugins.scenes.evaluate import ScenesEvalConfig
-
     return [
         EvaluatorSpec(
             name="scenes",

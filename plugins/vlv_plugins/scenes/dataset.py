@@ -1,32 +1,19 @@
 """The dataset `scenes`: pictures and captions made on demand, any number of them, no files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from vlv_core.errors import ConfigError, nearest
 from vlv_core.protocols import Sample
 from vlv_plugins.scenes.captions import caption
+from vlv_plugins.scenes.config import ScenesConfig
 from vlv_plugins.scenes.pictures import pictures
 from vlv_plugins.scenes.splits import scenes, splits
 from vlv_plugins.scenes.world import WORLDS
-
-
-@dataclass(frozen=True)
-class ScenesConfig:
-    """Which scenes, and how they are described."""
-
-    world: str = "S"
-    split: str = "train"
-    register: Literal["short", "dense", "tags", "json"] = "dense"
-    count: int = 1_000_000
-    """scenes in an epoch"""
-    first: int = 0
-    """index of the first scene within the split"""
 
 
 class ScenesDataset:

@@ -7,11 +7,11 @@
 | guidance_SOURCE.GUIDANCE.FIGURE | drawings, with `full` only |
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from vlv_core.errors import ConfigError, nearest
 from vlv_core.evaluation import Watcher
+from vlv_plugins.scenes.config import ScenesEvalConfig
 from vlv_plugins.scenes.splits import splits
 from vlv_plugins.scenes.world import WORLDS, World
 
@@ -19,47 +19,6 @@ SWEEP = (1.0, 1.5, 2.0, 3.0, 5.0)
 """guidances that `full` compares"""
 
 FIRST_SPLIT = "iid"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScenesEvalConfig:
-    """What to measure."""
-
-    world: str = "S"
-    splits: tuple[str, ...] = ()
-    """none named: all but those for training"""
-    captions: int = 2000
-    """pictures of iid to caption; of every other split a quarter, unless `full`"""
-    reconstructions: int = 200
-    """pictures of iid to redraw; 0 for none, which needs no diffusion"""
-    guidance: float = 3.0
-    steps: int = 25
-    """denoising steps"""
-    full: bool = False
-    """as many captions of every split, and reconstructions at several guidances"""
-    seed: int = 0
-    """of the noise that drawings start from, and of the bootstrap"""
-    batch: int = 64
-    """pictures at once"""
-    shown: int = 24
-    """redrawn pictures to show"""
-
-    def __post_init__(self) -> None:
-        if self.world not in WORLDS:
-            raise ConfigError(
-                f"no world named {self.world!r}{nearest(self.world, WORLDS)}; "
-                f"worlds: {', '.join(WORLDS)}"
-            )
-        known = splits(WORLDS[self.world])
-        for name in self.splits:
-            if name not in known:
-                raise ConfigError(
-                    f"world {self.world} has no split {name!r}{nearest(name, known)}; "
-                    f"splits: {', '.join(known)}"
-                )
-        for name, least in (("captions", 1), ("reconstructions", 0), ("steps", 1), ("batch", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}, but must be at least {least}")
 
 
 def evaluate(

@@ -1,6 +1,6 @@
 """Pictures redrawn from their embeddings and from their captions, as the oracle reads them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from vlv_core.preprocess import views
 from vlv_core.specs import View
 from vlv_core.strips import Line, Row
 from vlv_plugins.scenes.captioning import REGISTER, Figures, named
+from vlv_plugins.scenes.config import ScenesEvalConfig
 from vlv_plugins.scenes.estimates import aggregate
 from vlv_plugins.scenes.facts import Facts
 from vlv_plugins.scenes.marks import marks
@@ -19,9 +20,6 @@ from vlv_plugins.scenes.splits import scenes
 from vlv_plugins.scenes.vocabulary import CANVAS
 from vlv_plugins.scenes.world import Scene, World
 
-if TYPE_CHECKING:
-    from vlv_plugins.scenes.evaluate import ScenesEvalConfig
-
 SPLIT = "iid"
 SOURCES = ("original", "embedding", "caption")
 """what the oracle is shown; of the originals it gives its own limit"""
@@ -30,7 +28,7 @@ Pictures = NDArray[np.uint8]
 
 
 def redraw(
-    captioner: Any, oracle: Any, world: World, options: "ScenesEvalConfig", *, watcher: Watcher
+    captioner: Any, oracle: Any, world: World, options: ScenesEvalConfig, *, watcher: Watcher
 ) -> dict[str, Figures]:
     """The figures of each of `SOURCES`; `oracle.read(pictures)` gives a Facts a picture."""
     scores: dict[str, list[Score]] = {source: [] for source in SOURCES}
@@ -54,7 +52,7 @@ def redraw(
 
 
 def draw(
-    captioner: Any, world: World, indices: range, options: "ScenesEvalConfig"
+    captioner: Any, world: World, indices: range, options: ScenesEvalConfig
 ) -> tuple[dict[str, Pictures], list[str]]:
     """The pictures of each source uint8 (B, 64, 64, 3), and the captions."""
     originals = pictures(world, SPLIT, indices)
