@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from vlv_export.lowering._blocks import Blocks, quantise_blocks, quantise_tables
 from vlv_export.lowering._integers import quantise_integers
+from vlv_export.lowering._offsets import split_offsets
 
 HEADS = {"int8": Blocks(bits=8), "int4": Blocks(bits=4, symmetric=False)}
 TABLES = Blocks(bits=8)
@@ -19,6 +20,8 @@ TABLES = Blocks(bits=8)
 def quantise(graph: ir.Graph, part: str, dtype: str) -> None:
     """Quantise a fused graph for a variant."""
     if part == "head":
+        if dtype == "int4":
+            split_offsets(graph, size=HEADS[dtype].size)
         quantise_blocks(graph, HEADS[dtype])
     else:
         quantise_integers(graph)
