@@ -30,8 +30,8 @@ SAYS = "serving "
 
 
 def plan(order: Order) -> CasePlan:
-    images, requests = order.size(8, 64), order.size(16, 40)
-    settings = {"images": images, "requests": requests, "seconds": order.size(2, 3),
+    images, requests = order.size(8, 64), order.size(16, 32)
+    settings = {"images": images, "requests": requests, "seconds": 2.5,
                 "limit_ms": LIMIT_MS, "levels": LEVELS}  # fmt: skip
     rows = [
         each.planned(order, "server", settings=settings, timeout_s=300)
