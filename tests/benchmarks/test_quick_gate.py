@@ -18,6 +18,7 @@ from vlv_export.cli import app as export_app
 
 EXPECTED = Path(__file__).parents[2] / "benchmarks" / "expected" / "quick.json"
 ROWS = "torch-eager,onnx-fp32,onnx-int8"
+pytestmark = pytest.mark.timeout(900)
 OPERATIONS = {"encode": 153_616_384, "prefill": 27_918_336, "decode": 33_890_560}
 BYTES = {"encode": 7_650_816, "prefill": 3_674_624, "decode": 68_586_048}
 """of a call in the mean over eight pictures: of the model, so that no machine changes them"""
