@@ -52,6 +52,27 @@ def test_a_finished_row_leaves_the_batch_at_once(options: dict[str, Any]) -> Non
     assert stepper.calls == [sum(n > step for n in lengths) for step in range(max(lengths))]
 
 
+def test_rows_that_go_on_stay_in_place_where_they_can() -> None:
+    """A cache then copies at most one row for each that ended."""
+    lengths = [3, 1, 4, 1, 5, 2, 6, 5, 3, 5]
+    stepper = HistoryStepper(
+        range(10),
+        language=lambda history: reciter([1] * (lengths[history[0]] - 1) + [EOS])(history),
+    )
+    moved: list[tuple[int, int]] = []
+    plain = stepper.select
+
+    def select(rows: NDArray[np.int64]) -> None:
+        moved.append((int((rows != np.arange(len(rows))).sum()), len(stepper.rows) - len(rows)))
+        plain(rows)
+
+    stepper.select = select  # type: ignore[method-assign]
+    results = generate(stepper, eos=(EOS,), options=GenerationOptions(max_new_tokens=12))
+    assert [len(words(result)) for result in results] == lengths
+    assert [ended for _, ended in moved] == [2, 1, 2, 1, 3]
+    assert all(copied <= ended for copied, ended in moved)
+
+
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
 def test_a_sampled_row_is_the_same_alone_and_in_any_batch(top_p: float) -> None:
     def sampled(rows: Sequence[int]) -> Any:

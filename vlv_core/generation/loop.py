@@ -113,8 +113,8 @@ def _decode(
     history = np.empty((len(rows), 0), np.int64)
     for step in count():
         column = _choose(top.log_probs, options=options, step=step, keys=row_keys[rows])
-        log_probs, tokens = (np.take_along_axis(part, column, axis=1)[:, 0] for part in top)
-        history = np.column_stack([history, tokens])
+        log_probs, tokens = (part[np.arange(len(rows)), column] for part in top)
+        history = np.concatenate([history, tokens[:, None]], axis=1)
         reasons = finish_reasons(history, eos=eos, options=options)
         parts = (rows, tokens, log_probs, reasons)
         yield from map(Word, *(part.tolist() for part in parts))
@@ -123,9 +123,20 @@ def _decode(
         if not going.size:
             return
         if going.size < rows.size:
-            stepper.select(going)
-            rows, history = rows[going], history[going]
+            kept = _closed_up(going)
+            stepper.select(kept)
+            rows, history = rows[kept], history[kept]
         top = checked(stepper.step(history[:, -1], width))
+
+
+def _closed_up(going: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The row that each place takes, so that little of a cache moves: (R',) of the same rows.
+
+    Rows stay where they can; the last ones fill the gaps.
+    """
+    places = np.arange(going.size)
+    places[np.setdiff1d(places, going)] = going[going >= going.size]
+    return places
 
 
 def _choose(
@@ -135,16 +146,16 @@ def _choose(
     step: int,
     keys: NDArray[np.uint64],
 ) -> NDArray[np.int64]:
-    """The candidate that each row takes: (R, k) -> column (R, 1)."""
+    """The candidate that each row takes: (R, k) -> column (R,)."""
     if options.temperature == 0:
-        return np.zeros((len(log_probs), 1), np.int64)
+        return np.zeros(len(log_probs), np.int64)
     probs = nucleus(log_probs.astype(np.float64) / options.temperature, top_p=options.top_p)
     draws = uniform_rows(
         options.seed, purpose=Purpose.TOKEN, step=step, keys=keys.tolist(), shape=(1,)
     )
     cumulative = np.cumsum(probs, axis=1)
     # Scaled by the total, a draw below 1 always falls before the first candidate of no weight.
-    return (cumulative <= draws * cumulative[:, -1:]).sum(axis=1, keepdims=True)
+    return (cumulative <= draws * cumulative[:, -1:]).sum(axis=1)
 
 
 def _row_keys(

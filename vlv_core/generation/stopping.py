@@ -22,15 +22,20 @@ def looping(history: NDArray[np.int64], *, window: int, count: int) -> NDArray[n
     `window`. So a long phrase needs `count` rounds, and a single token must fill the window: "very
     very very very" is no loop.
     """
-    length = history.shape[1]
     loops = np.zeros(len(history), bool)
-    for period in range(1, window + 1):
-        span = max(window, count * period)
-        # Spans grow with the period: no longer one fits either.
-        if span > length:
-            break
-        tail = history[:, length - span :]
-        loops |= (tail[:, period:] == tail[:, :-period]).all(axis=1)
+    before = history[:, -1 - window : -1]
+    rows, columns = np.nonzero(before == history[:, -1:])
+    periods = before.shape[1] - columns
+    due = np.maximum(window, count * periods) - periods
+    pairs = np.stack([rows, periods, due])[:, due + periods <= history.shape[1]]
+    agreed = 1
+    # Back from the newest token with those pairs of row and period that agree: few, or soon none.
+    while pairs.size:
+        loops[pairs[0, pairs[2] == agreed]] = True
+        pairs = pairs[:, pairs[2] > agreed]
+        agreed += 1
+        rows, periods, _ = pairs
+        pairs = pairs[:, history[rows, -agreed] == history[rows, -agreed - periods]]
     return loops
 
 
@@ -44,7 +49,7 @@ def finish_reasons(
     if full or options.stop_on_repetition:
         loops = looping(history, window=options.repetition_window, count=options.repetition_count)
         reasons[loops] = "repetition"
-    reasons[np.isin(history[:, -1], list(eos))] = "eos"
+    reasons[(history[:, -1:] == np.array(list(eos), np.int64)).any(axis=1)] = "eos"
     return reasons
 
 

@@ -2,7 +2,8 @@
 
 Architecture and parameter names are those of Llama (Touvron et al., 2023) with tied embeddings, so
 that transformers' LlamaForCausalLM loads its weights and can check it.
-Shape legend: B batch, R rows, L length, M prefix, H heads, D head width, C KV capacity.
+Shape legend: B batch, R rows, L length, M prefix, H heads, D head width,
+P positions, C KV capacity.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,6 @@ from vlv_plugins.mini._tokenizer import END, bundled_tokenizer, load_tokenizer
 from vlv_plugins.mini.config import LmConfig
 
 ROPE_BASE = 10000.0
-KeyValue = tuple[Tensor, Tensor]
 
 
 class SelfAttention(nn.Module):
@@ -35,17 +35,15 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(width, width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, angles: Tensor, cache: KeyValue | None, start: int) -> Tensor:
-        """x (B, L, W) at positions start..start + L; `cache` holds the earlier ones."""
+    def forward(self, x: Tensor, angles: Tensor, cache: Tensor | None) -> Tensor:
+        """x (B, L, W); its keys and values are kept in `cache` (2, B, H, C, D)."""
         query, key, value = (
             projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         query, key = rotate(query, angles), rotate(key, angles)
         if cache is not None:
-            stop = start + x.shape[1]
-            cache[0][:, :, start:stop], cache[1][:, :, start:stop] = key, value
-            key, value = cache[0][:, :, :stop], cache[1][:, :, :stop]
+            cache[0, :, :, : x.shape[1]], cache[1, :, :, : x.shape[1]] = key, value
         mixed = attention(query, key, value, causal=x.shape[1] > 1)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
@@ -73,8 +71,8 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(width, eps=1e-6)
         self.mlp = GatedMlp(width, hidden)
 
-    def forward(self, x: Tensor, angles: Tensor, cache: KeyValue | None, start: int) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), angles, cache, start)
+    def forward(self, x: Tensor, angles: Tensor, cache: Tensor | None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), angles, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -90,13 +88,14 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(Layer(width, heads, hidden) for _ in range(depth))
         self.norm = nn.RMSNorm(width, eps=1e-6)
 
-    def forward(
-        self, x: Tensor, *, cache: Sequence[KeyValue] | None = None, start: int = 0
-    ) -> Tensor:
-        """Embeddings (B, L, W) at positions start.. -> hidden states (B, L, W)."""
-        angles = rope_angles(start, x.shape[1], self.head_width, device=x.device)
+    def forward(self, x: Tensor, *, cache: Tensor | None = None) -> Tensor:
+        """Embeddings (B, L, W) -> hidden states (B, L, W).
+
+        Keys and values are kept in `cache` (layers, 2, B, H, C, D) for the steps after it.
+        """
+        angles = rope_angles(x.shape[1], self.head_width, device=x.device)
         for index, layer in enumerate(self.layers):
-            x = layer(x, angles, cache[index] if cache is not None else None, start)
+            x = layer(x, angles, None if cache is None else cache[index])
         return self.norm(x)
 
 
@@ -143,12 +142,11 @@ class MiniLm(nn.Module):
         return hidden @ self.model.embed_tokens.weight.T
 
     def start(self, prefix: Tensor, capacity: int) -> MiniStepper:
-        return MiniStepper(self, prefix, capacity)
+        return MiniStepper(self, prefix, capacity, angles=self._angles())
 
     def export_part(self) -> ExportPart:
         """The graph that exporters compile."""
-        width, device = self.model.head_width, self.model.embed_tokens.weight.device
-        return make_part(self, angles=rope_angles(0, self.max_length, width, device=device))
+        return make_part(self, angles=self._angles())
 
     def tokenizer_json(self) -> str:
         """The tokenizer as a tokenizer.json, which decodes as `decode` does."""
@@ -162,11 +160,16 @@ class MiniLm(nn.Module):
         """Write the tokenizer beside the weights."""
         self.tokenizer.save(str(folder / "tokenizer.json"))
 
+    def _angles(self) -> Tensor:
+        """Of all positions, (P, D / 2)."""
+        device = self.model.embed_tokens.weight.device
+        return rope_angles(self.max_length, self.model.head_width, device=device)
 
-def rope_angles(start: int, length: int, width: int, *, device: torch.device) -> Tensor:
-    """Angles of positions start..start + length, (L, width / 2)."""
+
+def rope_angles(length: int, width: int, *, device: torch.device) -> Tensor:
+    """Angles of the first positions, (L, width / 2)."""
     rates = ROPE_BASE ** (-torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
-    return torch.arange(start, start + length, device=device)[:, None] * rates
+    return torch.arange(length, device=device)[:, None] * rates
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:

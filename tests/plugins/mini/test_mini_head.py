@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from vlv_core.errors import UsageError
 from vlv_core.generation import GenerationOptions, generate
 from vlv_core.specs import Near
+from vlv_plugins.mini import _stepper
 from vlv_plugins.mini._head import MiniLm, build
 from vlv_plugins.mini.config import LmConfig
 
@@ -130,3 +131,24 @@ def test_stepping_equals_a_fresh_prefill(head: MiniLm) -> None:
     fresh = head.start(torch.cat([prefix, words], dim=1).detach(), 16).prefill(5)
     np.testing.assert_array_equal(stepped.ids, fresh.ids)
     np.testing.assert_allclose(stepped.log_probs, fresh.log_probs, atol=1e-4)
+
+
+@pytest.mark.parametrize("room", [1, 2, 64])
+def test_rows_go_on_as_if_read_afresh_wherever_the_cache_moved_them(
+    head: MiniLm, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr(_stepper, "ROOM", room)
+    stepper = head.start(prefixes(3), 5 + 12)
+    stepper.prefill(1)
+    said: list[list[int]] = [[], [], []]
+    origin = [0, 1, 2]
+    for turn, rows in enumerate([[0, 1, 2], [2, 1], [1, 1, 0, 0], [3, 0, 2], [2, 1], [1, 0]]):
+        stepper.select(np.array(rows))
+        origin = [origin[row] for row in rows]
+        said = [[*said[row], 10 * turn + place] for place, row in enumerate(rows)]
+        stepped = stepper.step(np.array([row[-1] for row in said]), 5)
+        words = head.model.embed_tokens(torch.tensor(said))
+        whole = torch.cat([prefixes(3)[origin], words], dim=1).detach()
+        fresh = head.start(whole, whole.shape[1] + 1).prefill(5)
+        np.testing.assert_array_equal(stepped.ids, fresh.ids)
+        np.testing.assert_allclose(stepped.log_probs, fresh.log_probs, atol=1e-4)
