@@ -44,7 +44,7 @@ PEERS = (
     Peer(name="transformers", label="transformers generate", dtype="fp32",
          maker="vlv_benchmarks.peers._programs:transformers", requires=("torch", "transformers"),
          shows=("transformers", "torch"), install="'vlv[train]'"),
-    Peer(name="onnxruntime-genai", label="ONNX Runtime GenAI int4", dtype="int4",
+    Peer(name="onnxruntime-genai", label="ONNX Runtime GenAI int8", dtype="int8",
          maker="vlv_benchmarks.peers._programs:genai", requires=("onnxruntime_genai",),
          shows=("onnxruntime-genai", "onnxruntime"), install="'vlv[genai]'"),
     Peer(name="llama-cpp", label="llama.cpp Q4_1", dtype="q4",
