@@ -47,8 +47,8 @@ def transformers(folder: Path, threads: int) -> Decode:
 
 
 def genai(folder: Path, threads: int) -> Decode:
-    """A package made by the library's own builder from the same weights. Of 8 bits: with its 4, plain
-    or by k_quant, it says a fourth of the first words at most."""
+    """A package made by the library's own builder from the same weights. Of 8 bits: with its 4,
+    plain or by k_quant, it says a fourth of the first words at most."""
     import onnxruntime_genai as og
 
     place = folder / "genai"
