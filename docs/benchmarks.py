@@ -57,8 +57,8 @@ LINES = (
     Line("SmolLM2-135M, one text", "decode", "decode", "vlv onnx-int4", "llama.cpp Q4_1"),
     Line("SmolLM2-135M, one text", "decode", "decode", "vlv onnx-int8", "OpenVINO GenAI int8"),
     Line("SmolLM2-135M, one text", "decode", "decode", "vlv onnx-int4", "transformers generate"),
-    Line("SmolLM2-135M, 32 texts at once", "decode", "decode", "vlv onnx-int8",
-         "ONNX Runtime GenAI int4", 32),
+    Line("SmolLM2-135M, 8 texts at once", "decode", "decode", "vlv onnx-int8",
+         "ONNX Runtime GenAI int4", 8),
     Line("training `mini`, stage 2", "train", "train", "vlv train, cache full",
          "the method's loop, plain", 32, (("stage", 2),)),
 )  # fmt: skip
