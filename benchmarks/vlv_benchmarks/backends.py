@@ -208,7 +208,10 @@ def check_rows(planned: Sequence[Planned], rows: Sequence[str]) -> None:
     labels = {each.row.label for each in planned}
     for name in rows:
         if name not in there and name not in labels:
-            raise UsageError(f"no row named {name!r}; rows: {', '.join(there) or 'none'}")
+            raise UsageError(
+                f"no row named {name!r}; rows: {', '.join(there) or 'none'}",
+                hint="the variants of an artefact are rows with --artefact OUT",
+            )
 
 
 def arithmetic(job: Job) -> str:

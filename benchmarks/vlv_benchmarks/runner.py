@@ -92,7 +92,7 @@ def _turns(
     order: Order, plan: Plan, begun: Begun, watcher: Watcher, stopped: Callable[[], bool]
 ) -> Iterator[Turn]:
     done = {(turn.row, turn.turn) for turn in begun.turns}
-    failed = {turn.row for turn in begun.turns if turn.error}
+    failed = {turn.row for turn in begun.turns if _fell(turn)}
     todo = list(schedule(plan.runnable, order.turns))
     watcher.begin(len(todo), sum((each.row.key, turn) in done for each, turn in todo))
     for planned, number in todo:
@@ -104,9 +104,14 @@ def _turns(
         started = time.monotonic()
         turn = _measured(order, plan, planned, number, begun, stopped)
         yield turn
-        if turn.error:
+        if _fell(turn):
             failed.add(key)
         watcher.turn(planned, turn, time.monotonic() - started)
+
+
+def _fell(turn: Turn) -> bool:
+    """Whether its row will show no time, so that more turns of it are for nothing."""
+    return turn.error is not None or turn.quality.parity == "failed"
 
 
 def _measured(

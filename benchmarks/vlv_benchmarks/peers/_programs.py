@@ -47,15 +47,23 @@ def transformers(folder: Path, threads: int) -> Decode:
 
 
 def genai(folder: Path, threads: int) -> Decode:
-    """A package made by the library's own builder from the same weights. Of 8 bits: with its 4,
-    plain or by k_quant, it says a fourth of the first words at most."""
+    """A package made by the library's own builder from the same weights, of 8 bits."""
+    return _genai(folder, threads, precision="int8")
+
+
+def genai_int4(folder: Path, threads: int) -> Decode:
+    """Of 4 bits, as the builder chooses by itself."""
+    return _genai(folder, threads, precision="int4")
+
+
+def _genai(folder: Path, threads: int, *, precision: str) -> Decode:
     import onnxruntime_genai as og
 
-    place = folder / "genai"
+    place = folder / f"genai-{precision}"
     if not place.is_dir():
         with _made(place) as part:
             _program("-m", "onnxruntime_genai.models.builder", "-i", folder / "hf", "-o", part,
-                    "-p", "int8", "-e", "cpu", "-c", folder / "cache")  # fmt: skip
+                    "-p", precision, "-e", "cpu", "-c", folder / "cache")  # fmt: skip
             _set_threads(part / "genai_config.json", threads)
     model = og.Model(str(place))
 
