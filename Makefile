@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
-BENCHES = mini decode encoder train export server
+BENCHES = mini decode encoder train train-large export server
 
 .PHONY: demo test lint types docs check bench $(BENCHES:%=bench-%) clean
 
@@ -13,7 +13,7 @@ demo: $(READY)  ## caption and redraw pictures with the bundled model, and write
 test: $(READY)  ## every test that needs no GPU; GPU tests are counted as skipped
 	$(BIN)/python -m pytest
 
-bench: $(BENCHES:%=bench-%)  ## measure all that benchmarks/results holds, beside it; two hours, resumed if stopped
+bench: $(BENCHES:%=bench-%)  ## measure all that benchmarks/results holds, beside it; three hours, resumed if stopped
 
 bench-mini bench-server: runs/bench/mini-onnx
 bench-mini bench-server: ARTEFACT = --artefact runs/bench/mini-onnx

@@ -10,6 +10,9 @@ COMPOSED = ("torch", "transformers", "tokenizers", "diffusers", "onnx_ir", "onnx
 """what composing and exporting an encoder of real size takes"""
 
 
+CASES = "vlv_benchmarks.cases"
+
+
 @hookimpl
 def vlv_bench_cases() -> Iterable[BenchCaseSpec]:
     return [
@@ -29,13 +32,20 @@ def vlv_bench_cases() -> Iterable[BenchCaseSpec]:
         _case("parity", "quality alone: an artefact's proof, run again", alone=True),
         _case("export", "seconds and memory of an export", alone=True),
         _case("train", "both training stages beside the method's plain loop", alone=True),
+        BenchCaseSpec(
+            name="train-large",
+            summary="the same with models of the paper's smaller sizes",
+            plan=f"{CASES}.train:plan_large",
+            run=f"{CASES}.train:run",
+            alone=True,
+        ),
     ]
 
 
 def _case(
     name: str, summary: str, *, alone: bool = False, requires: tuple[str, ...] = ()
 ) -> BenchCaseSpec:
-    module = f"vlv_benchmarks.cases.{name}"
+    module = f"{CASES}.{name}"
     return BenchCaseSpec(
         name=name,
         summary=summary,

@@ -187,11 +187,11 @@ def test_losses_of_a_large_model_are_compared_in_its_first_turn_alone(
 
 def test_the_plan_names_every_row_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     order = Order(model="mini", plugins=load_plugins(), threads=2)
-    rows = case.plan(order).rows
+    rows = [*case.plan(order).rows, *case.plan_large(order).rows]
     assert len({each.row.key for each in rows}) == len(rows) == 12
     assert {each.row.group for each in rows if each.row.reference} == {e.row.group for e in rows}
-    quick = case.plan(replace(order, quick=True)).rows
-    assert {each.row.model for each in quick} == {"mini"}
+    sizes = {(each.row.case, each.row.model) for each in rows}
+    assert sizes == {("train", "mini"), ("train-large", "vlv-paper-small")}
     monkeypatch.setattr(case, "RECIPES", tmp_path)
     assert "is in the repository" in case.plan(order).rows[0].refusal
 

@@ -25,9 +25,9 @@ FULL: tuple[Work, ...] = ((1, {}), (8, {}), (64, {}), (64, {"preprocessing": OUT
 
 
 def plan(order: Order) -> CasePlan:
-    images = order.size(16, 512)
+    images = order.size(16, 256)
     works = QUICK if order.quick else FULL
-    settings = {"images": images, "calls": order.size(1, 3)}
+    settings = {"images": images, "calls": 1}
     rows = [
         each.planned(order, "offline", batch=batch, settings=settings, options=options)
         for batch, options in works

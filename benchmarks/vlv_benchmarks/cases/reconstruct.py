@@ -16,7 +16,7 @@ BATCH = 4
 
 def plan(order: Order) -> CasePlan:
     pairs = ((2, 3.0),) if order.quick else ((5, 3.0), (25, 1.0), (25, 3.0))
-    settings = {"calls": order.size(1, 5)}
+    settings = {"calls": order.size(1, 2)}
     rows = [
         each.planned(
             order, "reconstruct", batch=BATCH, settings=settings,
