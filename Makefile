@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
-BENCHES = mini decode encoder train train-large export server
+BENCHES = mini compile decode encoder train train-large export server
 
 .PHONY: demo test lint types docs check bench $(BENCHES:%=bench-%) clean
 
@@ -15,12 +15,16 @@ test: $(READY)  ## every test that needs no GPU; GPU tests are counted as skippe
 
 bench: $(BENCHES:%=bench-%)  ## measure all that benchmarks/results holds, beside it; three hours, resumed if stopped
 
+# a run is called as the case that it is of; mini, of all the usual ones; compile apart, for it takes minutes a turn
+$(BENCHES:%=bench-%): CASES = $(@:bench-%=%)
+bench-mini: CASES =
+bench-compile: CASES = single
 bench-mini bench-server: runs/bench/mini-onnx
-bench-mini bench-server: ARTEFACT = --artefact runs/bench/mini-onnx
+bench-mini bench-server: FLAGS = --artefact runs/bench/mini-onnx --rows torch-eager,onnx-fp32,onnx-int8,onnx-int4
+bench-compile: FLAGS = --rows torch-eager,torch-compile
 
-# a run is called as the case that it is of; mini, of all the usual ones
 $(BENCHES:%=bench-%): bench-%: $(READY)
-	$(BIN)/vlv-bench run $(filter-out mini,$*) $(ARTEFACT) -o runs/bench/$*
+	$(BIN)/vlv-bench run $(CASES) $(FLAGS) -o runs/bench/$*
 	-$(BIN)/vlv-bench compare $$($(BIN)/python docs/benchmarks.py newest $*) runs/bench/$*
 
 runs/bench/mini-onnx: | $(READY)

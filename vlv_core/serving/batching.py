@@ -20,7 +20,8 @@ class Batcher:
     """Hands jobs to `run`, batch by batch, in the one thread that calls `work`.
 
     The oldest job decides when a batch starts, at the latest `max_wait_s` after it came or the
-    model was free for it, and which jobs may join: those with equal options, oldest first. `run`
+    model was free for it, and which jobs may join: those with equal options, oldest first. Where
+    the last one ran alone and nobody came meanwhile, the next does not wait for company. `run`
     tells jobs of its own errors.
     """
 
@@ -31,7 +32,7 @@ class Batcher:
         self._waiting: deque[Job] = deque()
         self._changed = Condition()
         self._closed = False
-        self._batch_s, self._free = 0.0, 0.0
+        self._batch_s, self._free, self._alone = 0.0, 0.0, False
         self.ended = Event()
         """set when `work` is over"""
 
@@ -78,6 +79,7 @@ class Batcher:
                 logger.exception("a batch of %d was lost", len(batch))
             self._free = perf_counter()
             self._batch_s = self._free - started
+            self._alone = len(batch) == 1 and not self._waiting
         self.ended.set()
 
     def _next(self) -> list[Job]:
@@ -106,7 +108,7 @@ class Batcher:
         """Seconds until this batch starts; None where there is none yet."""
         if not batch:
             return None
-        if len(batch) == self._max_batch or self._closed:
+        if len(batch) == self._max_batch or self._closed or self._alone:
             return 0
         # Those whose answers were in the last batch are about to ask again.
         return max(batch[0].submitted, self._free) + self._max_wait_s - perf_counter()

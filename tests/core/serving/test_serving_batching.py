@@ -89,6 +89,18 @@ def test_a_lone_job_waits_no_longer_than_it_must(make: Any, model: Recorder) -> 
     assert alone.started is not None and alone.started - alone.submitted >= 0.05
 
 
+def test_a_lone_caller_waits_once(make: Any, model: Recorder) -> None:
+    """Nobody came while its first job ran: nobody is waited for with the second."""
+    batcher = make(max_wait_s=1.0)
+    first, second = job(), job()
+    batcher.submit(first)
+    assert model.batch() == [first]
+    until(lambda: batcher._alone)
+    batcher.submit(second)
+    assert model.batch() == [second]
+    assert second.started is not None and second.started - second.submitted < 1.0
+
+
 def test_jobs_that_come_within_the_wait_share_a_batch(make: Any, model: Recorder) -> None:
     batcher = make(max_wait_s=0.2)
     jobs = [job(), job(), job()]
