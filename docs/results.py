@@ -11,7 +11,6 @@ SMOLLM2 = MODEL.with_name("smollm2")
 ROWS = (
     ("captions, iid", ("splits", "iid"), 0.85),
     ("captions, held-out attribute pairs", ("splits", "held-out"), None),
-    ("captions, mirrored", ("splits", "mirrored"), None),
     ("captions, noise", ("splits", "noise"), None),
     ("captions, JPEG quality 10", ("splits", "jpeg"), None),
     ("reconstruction from the embedding", ("reconstruction", "embedding"), 0.75),

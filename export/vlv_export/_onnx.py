@@ -11,7 +11,7 @@ ABOUT = {
     "fp16": "portable, standard operators",
     "bf16": "standard operators, for runtimes with bf16 kernels",
     "int8": "for the CPU: 8-bit matrices, fused attention",
-    "int4": "for the CPU: 4-bit matrices, fused attention",
+    "int4": "for the CPU: 4-bit layers, 8-bit words, fused attention",
 }
 MATRIX_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.125, "int4": 0.625}
 """a number of a matrix; quantised ones with a float32 scale for each 32"""

@@ -300,3 +300,37 @@ def test_quantised_heads_hold_each_weight_once(tiny: Tiny, built: Built) -> None
     rest = sum(each.numel() for each in parameters.values()) - numbers
     size = (built["int4"][0] / "head.data").stat().st_size
     assert size <= 1.05 * (numbers * (0.5 + 4 / 16) + rest * 4) + 2048
+
+
+def spoken(*, tied: bool) -> ir.Model:
+    """ids -> scores of 80 words: a gathered row, a layer, and a product with the table, or with a
+    matrix of its own."""
+    ids, scores = value("ids", ("b",), "int64"), value("scores", ("b", 80))
+    table, layer = constant("table", normal(80, 64, seed=1)), constant("w", normal(64, 64, seed=2))
+    row, hidden = value("row", ("b", 64)), value("hidden", ("b", 64))
+    last = [hidden, table] if tied else [hidden, constant("last", normal(80, 64, seed=3))]
+    nodes = [
+        ir.node("Gather", [table, ids], outputs=[row]),
+        ir.node("MatMul", [row, layer], outputs=[hidden]),
+        ir.node("Gemm", last, {"transB": 1}, outputs=[scores]),
+    ]
+    return graph_of([ids], nodes, [scores])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_words_keep_eight_bits_beside_layers_of_four(tied: bool) -> None:
+    plain, model = spoken(tied=tied), spoken(tied=tied)
+    quantise_blocks(model.graph, HEADS["int4"], words=Blocks(bits=8))
+    clean(model)
+    held = {node.op_type: node.attributes["bits"].value for node in model.graph
+            if node.op_type == "GatherBlockQuantized"}  # fmt: skip
+    products = [node for node in model.graph if node.op_type == "MatMulNBits"]
+    # a table of so few numbers stays as it is, unless a product has packed it already
+    assert held == ({"GatherBlockQuantized": 8} if tied else {})
+    assert [node.attributes["bits"].value for node in products] == [4, 8]
+    inputs = {"ids": np.arange(8)}
+    found, wanted = run(model, inputs)["scores"], run(plain, inputs)["scores"]
+    all_in_four = spoken(tied=tied)
+    quantise_blocks(all_in_four.graph, HEADS["int4"])
+    clean(all_in_four)
+    assert rel_l2(found, wanted) < 0.9 * rel_l2(run(all_in_four, inputs)["scores"], wanted)

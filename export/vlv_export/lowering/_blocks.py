@@ -39,17 +39,24 @@ class Blocks:
     """of MatMulNBits: 4 lets the kernel multiply in 8-bit integers"""
 
 
-def quantise_blocks(graph: ir.Graph, blocks: Blocks) -> None:
-    """All products with constant weights; a gathered table that is tied to one shares its bytes."""
-    emit = Emitter(graph)
+def quantise_blocks(graph: ir.Graph, blocks: Blocks, *, words: Blocks | None = None) -> None:
+    """All products with constant weights; a gathered table that is tied to one shares its bytes.
+
+    words: of gathered tables, and of the product that scores the words of one; None: as the others
+    """
+    emit, words = Emitter(graph), words or blocks
     packed: dict[ir.Value, tuple[ir.Value, ...]] = {}
+    tables = {node.inputs[0] for node in graph if _is_gather(node)}
+    vocabulary = max((int(str(table.shape[0])) for table in tables), default=0)  # type: ignore[union-attr, index]
     for each in linears(graph):
         if each.sizes[0] >= LEAST_BLOCK:
             emit.anchor = each.node
+            scores = each.weight in tables or each.sizes[1] == vocabulary
+            own = words if scores else blocks
             if each.weight not in packed:
-                packed[each.weight] = _packed(emit, each, blocks)
-            replace(each.node, [_product(emit, each, packed[each.weight], blocks)])
-    quantise_tables(graph, blocks, packed)
+                packed[each.weight] = _packed(emit, each, own)
+            replace(each.node, [_product(emit, each, packed[each.weight], own)])
+    quantise_tables(graph, words, packed)
 
 
 def quantise_tables(
@@ -59,10 +66,8 @@ def quantise_tables(
     emit = Emitter(graph)
     made = dict(packed)
     for node in tuple(graph):
-        table = node.inputs[0] if node.op_type == "Gather" and not node.domain else None
-        if table is None or table.const_value is None or number(node, "axis", 0):
-            continue
-        if len(table.shape or ()) != 2 or table.dtype != FLOAT:
+        table = node.inputs[0] if _is_gather(node) else None
+        if table is None:
             continue
         rows = Linear(node, table, table, True, None)
         if table not in packed and not _is_worth(rows):
@@ -71,6 +76,15 @@ def quantise_tables(
         if table not in made:
             made[table] = _packed(emit, rows, blocks)
         replace(node, [_gather(emit, node, made[table], blocks)])
+
+
+def _is_gather(node: ir.Node) -> bool:
+    """Whether it takes rows of a constant matrix."""
+    if node.op_type != "Gather" or node.domain or number(node, "axis", 0):
+        return False
+    table = node.inputs[0]
+    constant = table is not None and table.const_value is not None
+    return constant and len(table.shape or ()) == 2 and table.dtype == FLOAT  # type: ignore[union-attr]
 
 
 def _is_worth(rows: Linear) -> bool:

@@ -2,8 +2,10 @@
 
 The head makes a token at a time, so that reading its weights bounds it; and a language model has
 channels of activations so large that rounding whole rows by them changes its words. So it has
-blocks, of 4 or 8 bits. The other parts have 8 bits in both variants, whole rows and columns, which
-multiply quickest. Convolutions stay as they are.
+blocks, of 4 or 8 bits. Its table of words keeps 8 in both: rounding it to 4 harms as much as
+rounding all layers does, and other formats of 4 bits keep it in more too. The other parts have 8
+bits in both variants, whole rows and columns, which multiply quickest. Convolutions stay as they
+are.
 """
 
 import onnx_ir as ir
@@ -14,7 +16,7 @@ from vlv_export.lowering._offsets import split_offsets
 
 HEADS = {"int8": Blocks(bits=8), "int4": Blocks(bits=4, symmetric=False)}
 TABLES = Blocks(bits=8)
-"""of the other parts"""
+"""of words, and of the other parts"""
 
 
 def quantise(graph: ir.Graph, part: str, dtype: str) -> None:
@@ -22,7 +24,7 @@ def quantise(graph: ir.Graph, part: str, dtype: str) -> None:
     if part == "head":
         if dtype == "int4":
             split_offsets(graph, size=HEADS[dtype].size)
-        quantise_blocks(graph, HEADS[dtype])
+        quantise_blocks(graph, HEADS[dtype], words=TABLES)
     else:
         quantise_integers(graph)
         quantise_tables(graph, TABLES, {})
