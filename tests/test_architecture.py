@@ -97,6 +97,19 @@ def test_nobody_edits_the_path() -> None:
     assert not [module.shown for module in everything() if edit.search(module.text)]
 
 
+UNPICKLES = re.compile(
+    r"pickle\.loads?\(|torch\.save\(|weights_only=False|allow_pickle=True|Unpickler\("
+)
+
+
+def test_nobody_pickles() -> None:
+    """torch.load of other people's checkpoints takes tensors alone, and says so."""
+    found = [module.shown for module in everything() if UNPICKLES.search(module.text)]
+    loads = [module.shown for module in everything() if "torch.load(" in module.text]
+    assert not found, found
+    assert len(loads) == 1 and loads[0].endswith("official/_checkpoint.py")
+
+
 def test_no_import_cycles() -> None:
     names = {module.name for module in everything()}
     graph = {

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vlv_benchmarks._graphs import NEUTRAL, write_graphs
 from vlv_benchmarks.cases.encoder import FACTS, SAID, Encode, Outputs, views
 from vlv_benchmarks.job import Job, Measured
+from vlv_core import weights
 from vlv_core.compose import Choice, choose, compose
 from vlv_core.hub import fetch
 from vlv_core.model_parts import export_parts
@@ -27,13 +28,13 @@ from vlv_core.parts import ExportPart
 from vlv_core.registry import Plugins
 from vlv_core.specs import Source, View, resolve
 
-VARIANTS = ("fp32", "int8")
+VARIANTS, WEIGHTS = ("fp32", "int8"), "module.safetensors"
 TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def prepare(job: Job) -> Measured:
-    """Fill `settings["folder"]`: fp32.pt and bf16.pt (modules), fp32/ and int8/ (graphs), what the
-    module says of all pictures, and last the facts."""
+    """Fill `settings["folder"]`: the module's weights, fp32/ and int8/ (graphs), what the module
+    says of all pictures, and last the facts."""
     folder = Path(job.settings["folder"])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -51,9 +52,8 @@ def prepare(job: Job) -> Measured:
         write_graphs(part, folder / dtype, dtype=dtype)
         gc.collect()
     shutil.rmtree(folder / NEUTRAL)
-    for dtype, kind in TORCH.items():
-        torch.save(part.module.to(kind), folder / f"{dtype}.pt")
-    facts = {"operations": operations, "weights": _weights(folder),
+    digest = weights.write(weights.distinct(part.module), folder / WEIGHTS, dtype=torch.float32)
+    facts = {"operations": operations, "weights": _weights(folder), "sha256": digest,
              "graphs": {dtype: _facts(folder / dtype) for dtype in VARIANTS}}  # fmt: skip
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
     return Measured(stages={"total": [1.0]})
@@ -80,13 +80,17 @@ def count(part: ExportPart, view: NDArray[np.uint8]) -> float:
     return float(counter.get_total_flops())
 
 
-def opened(folder: Path, dtype: str, *, threads: int) -> Encode:
-    """The module as it was prepared."""
-    torch.set_num_threads(threads)
-    # a file that this run wrote itself
-    module: nn.Module = torch.load(folder / f"{dtype}.pt", weights_only=False)
-    with np.load(folder / SAID) as said:
-        names = list(said.files)
+def opened(job: Job, folder: Path) -> Encode:
+    """The module as it was prepared, in the row's dtype."""
+    torch.set_num_threads(job.row.threads)
+    with weights.skeleton():
+        part = encoder(
+            job.settings["parts"], size=job.settings["size"], plugins=job.plugins(), seed=job.seed
+        )
+    digest = json.loads((folder / FACTS).read_text(encoding="utf-8"))["sha256"]
+    weights.assign(part.module, weights.read(folder / WEIGHTS, digest), part=part.name)
+    module = part.module.to(TORCH[job.row.dtype])
+    names = [spec.name for spec in part.outputs]
     return lambda view: _encode(module, names, view)
 
 

@@ -135,7 +135,7 @@ def _opened(job: Job, folder: Path) -> Encode:
     if job.row.backend == EAGER:
         from vlv_benchmarks._encoder import opened
 
-        return opened(folder, dtype, threads=job.row.threads)
+        return opened(job, folder)
     from vlv_export.manifest import read_manifest
     from vlv_export.runtime.sessions import Sessions
 
