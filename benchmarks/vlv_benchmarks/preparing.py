@@ -146,6 +146,12 @@ def _found(path: Path, identity: str, env: Env) -> Head:
             f"{path.parent} was begun on another machine or with other libraries",
             hint="samples of two machines do not mix: use another -o",
         )
+    if head.run.git_commit != (commit := git_state()[0]):
+        raise UsageError(
+            f"{path.parent} was begun at commit {head.run.git_commit[:12]}, and this is "
+            f"{commit[:12]}",
+            hint="samples of two programs do not mix: use another -o",
+        )
     return head
 
 

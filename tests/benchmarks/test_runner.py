@@ -156,6 +156,25 @@ def test_another_order_and_a_strange_folder_are_refused(tmp_path: Path) -> None:
         measure(order("steady"), tmp_path / "mine")
 
 
+def test_samples_of_two_machines_or_programs_do_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vlv_benchmarks import preparing
+
+    out = tmp_path / "out"
+    measure(order("steady"), out)
+    kept = (out / SAMPLES).read_bytes()
+    here = preparing.environment()
+    monkeypatch.setattr(preparing, "environment", lambda: replace(here, cpu_model="another"))
+    with pytest.raises(UsageError, match="was begun on another machine or with other libraries"):
+        measure(order("steady"), out)
+    monkeypatch.setattr(preparing, "environment", lambda: here)
+    monkeypatch.setattr(preparing, "git_state", lambda: ("0" * 40, False))
+    with pytest.raises(UsageError, match=r"was begun at commit .*, and this is 000000000000"):
+        measure(order("steady"), out)
+    assert (out / SAMPLES).read_bytes() == kept
+
+
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     from vlv_core.files import lock
 
