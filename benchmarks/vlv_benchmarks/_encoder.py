@@ -14,10 +14,9 @@ import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from vlv_benchmarks._graphs import NEUTRAL, write_graphs
+from vlv_benchmarks._operations import operations
 from vlv_benchmarks.cases.encoder import FACTS, SAID, Encode, Outputs, views
 from vlv_benchmarks.job import Job, Measured
 from vlv_core import weights
@@ -47,13 +46,13 @@ def prepare(job: Job) -> Measured:
     said = [_encode(part.module, names, view) for view in pictures]
     np.savez(folder / SAID, **{name: np.concatenate([each[name] for each in said])
                                for name in names})  # type: ignore[arg-type]  # fmt: skip
-    operations = count(part, pictures[0])
+    counted = operations(part.module, torch.from_numpy(pictures[0]))
     for dtype in VARIANTS:
         write_graphs(part, folder / dtype, dtype=dtype)
         gc.collect()
     shutil.rmtree(folder / NEUTRAL)
     digest = weights.write(weights.distinct(part.module), folder / WEIGHTS, dtype=torch.float32)
-    facts = {"operations": operations, "weights": _weights(folder), "sha256": digest,
+    facts = {"operations": counted, "weights": _weights(folder), "sha256": digest,
              "graphs": {dtype: _facts(folder / dtype) for dtype in VARIANTS}}  # fmt: skip
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
     return Measured(stages={"total": [1.0]})
@@ -70,14 +69,6 @@ def encoder(
     torch.manual_seed(seed)
     model = compose(choices, view=View(size=size), diffusion=False)
     return export_parts(model.eval().requires_grad_(False), reconstruct=False)[0]
-
-
-def count(part: ExportPart, view: NDArray[np.uint8]) -> float:
-    """Operations of a call of the module in torch, whatever a graph saves of them."""
-    # the counter does not know the processor's fused attention
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
-        part.module(torch.from_numpy(view))
-    return float(counter.get_total_flops())
 
 
 def opened(job: Job, folder: Path) -> Encode:

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from vlv_benchmarks._operations import operations
 from vlv_benchmarks.backends import open_captioner
 from vlv_benchmarks.job import Job, Measured
 from vlv_core.captioner import Captioner
@@ -58,9 +56,9 @@ def counted(captioner: Captioner, path: Path) -> dict[str, float]:
     model, encoded = backend.model, captioner.encode([path])
     length = encoded.prefix.shape[1]
     stepper = backend.start(encoded.prefix, length + 8)
-    found = {"encode": _operations(captioner.encode, [path])}
-    found["prefill"] = _operations(stepper.prefill, 1)
-    found["decode"] = _operations(stepper.step, np.array([model.head.eos[0]]), 1)
+    found = {"encode": operations(captioner.encode, [path])}
+    found["prefill"] = operations(stepper.prefill, 1)
+    found["decode"] = operations(stepper.step, np.array([model.head.eos[0]]), 1)
     sizes = {name: sum(4.0 * each.numel() for each in part.parameters())
              for name, part in model.parts()}  # fmt: skip
     found["encoder bytes"] = sum(
@@ -69,7 +67,7 @@ def counted(captioner: Captioner, path: Path) -> dict[str, float]:
     found["head bytes"] = sizes["head"]
     found["token bytes"] = _cache_bytes(model.head)
     if model.diffusion is not None:
-        found["denoise"] = _operations(_predict, captioner, encoded)
+        found["denoise"] = operations(_predict, captioner, encoded)
         found["denoiser bytes"] = sizes["diffusion"]
     return found
 
@@ -81,13 +79,6 @@ def _predict(captioner: Captioner, encoded: Encoded) -> Any:
     assert shape is not None
     latents, t = np.zeros((1, *shape), np.float32), np.ones(1, np.int64)
     return captioner.backend.predict(latents, t, Conditioning(encoded.context, encoded.pooled))
-
-
-def _operations(call: Any, *arguments: Any) -> float:
-    # the counter does not know the processor's fused attention
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
-        call(*arguments)
-    return float(counter.get_total_flops())
 
 
 def _cache_bytes(head: Any) -> float:

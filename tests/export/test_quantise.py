@@ -14,6 +14,7 @@ from vlv_core.parts import ExportPart
 from vlv_export.lowering._blocks import Blocks, quantise_blocks, quantise_tables
 from vlv_export.lowering._cleanup import clean
 from vlv_export.lowering._integers import quantise_integers
+from vlv_export.lowering._proof import _of_words
 from vlv_export.lowering._quantise import HEADS
 from vlv_export.lowering._variant import build_variant
 from vlv_export.manifest import GraphEntry
@@ -334,3 +335,15 @@ def test_words_keep_eight_bits_beside_layers_of_four(tied: bool) -> None:
     quantise_blocks(all_in_four.graph, HEADS["int4"])
     clean(all_in_four)
     assert rel_l2(found, wanted) < 0.9 * rel_l2(run(all_in_four, inputs)["scores"], wanted)
+
+
+def test_a_head_is_judged_without_its_words() -> None:
+    """The table, and the product that shares its bytes, are told from the layer."""
+    model = spoken(tied=True)
+    quantise_blocks(model.graph, HEADS["int4"], words=Blocks(bits=8))
+    clean(model)
+    packed = {name for name in model.graph.initializers if not name.endswith((".scales", ".zeros"))}
+    words = _of_words(model.graph)
+    assert words < packed
+    assert {name.partition(".")[0] for name in words} == {"table"}
+    assert {name.partition(".")[0] for name in packed - words} == {"w"}
