@@ -20,6 +20,7 @@ UNREADABLE = range(18, 22)
 """a whole share of step 2 among them: that process has nothing to add"""
 
 SCRIPT = """
+import atexit
 import os
 import sys
 from pathlib import Path
@@ -28,6 +29,8 @@ from tests.core.test_training_processes import OPTIONS, UNREADABLE
 from tests.core.training_tasks import ToyTask
 from vlv_core.training.loop import Diverged, train
 
+# the first to be registered is the last to run
+atexit.register(lambda: print(f"still joined: {torch.distributed.is_initialized()}"))
 out = Path(sys.argv[1])
 task = ToyTask(unreadable=UNREADABLE)
 if os.environ["RANK"] == "1":
@@ -87,6 +90,10 @@ def test_same_losses_and_weights_as_one_process(launched: tuple[Path, str], tmp_
     for name, weight in mine.weights.items():
         # Muon orthogonalises in bfloat16, which enlarges the last bits of a gradient
         assert torch.allclose(weight, theirs.weights[name], atol=2e-3), name
+
+
+def test_processes_part_before_the_interpreter_ends(launched: tuple[Path, str]) -> None:
+    assert launched[1].count("still joined: False") == 2
 
 
 def test_both_processes_stop_at_nan_with_all_keys(launched: tuple[Path, str]) -> None:

@@ -95,10 +95,7 @@ def command(
         session, loaded, numbers, recipe.parent, out, device=device, random_weights=random_weights
     )
     run.self_contained = self_contained
-    try:
-        _train(run, numbers, resume=resume, again=_again())
-    finally:
-        run.accelerator.end_training()
+    _train(run, numbers, resume=resume, again=_again())
 
 
 def _start(

@@ -4,6 +4,7 @@ Everything random is a function of (seed, step, sample), so step and tensors are
 a killed run resumes bit for bit, and N processes train as one does.
 """
 
+import atexit
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
@@ -55,11 +56,15 @@ def accelerate_on(device: str) -> Accelerator:
     """Processes as `accelerate launch` started them, or this one alone, on "auto", "cpu" or "cuda".
 
     `accelerate launch --multi_gpu` also starts several CPU processes (its `--cpu` starts one).
+    The processes part when the interpreter ends: threads of gloo that outlive it abort the process
+    (pytorch#190489).
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {device}, but torch sees no CUDA device", hint="use cpu")
     # the loop casts by itself; a mixed precision set by the launcher would come on top of it
-    return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no")
+    made = Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no")
+    atexit.register(PartialState().destroy_process_group)
+    return made
 
 
 def train(
