@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 BENCHES = mini compile decode encoder train train-large export server
+PEERS = openvino-genai optimum-onnx
 
-.PHONY: demo test lint types docs check bench $(BENCHES:%=bench-%) clean
+.PHONY: demo test lint types docs check bench bench-peers $(BENCHES:%=bench-%) clean
 
 demo: $(READY)  ## caption and redraw pictures with the bundled model, and write a report
 	$(BIN)/vlv demo
@@ -22,10 +23,18 @@ bench-compile: CASES = single
 bench-mini bench-server: runs/bench/mini-onnx
 bench-mini bench-server: FLAGS = --artefact runs/bench/mini-onnx --rows torch-eager,onnx-fp32,onnx-int8,onnx-int4
 bench-compile: FLAGS = --rows torch-eager,torch-compile
+bench-decode: | bench-peers
 
 $(BENCHES:%=bench-%): bench-%: $(READY)
 	$(BIN)/vlv-bench run $(CASES) $(FLAGS) -o runs/bench/$*
 	-$(BIN)/vlv-bench compare $$($(BIN)/python docs/benchmarks.py newest $*) runs/bench/$*
+
+# a peer that cannot be had is a row that was not run
+bench-peers: $(PEERS:%=$(dir $(VENV))vlv-bench-peers/%/vlv-peer.json) | $(READY)
+	-$(BIN)/python -c "import llama_cpp" 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check llama-cpp-python
+
+$(dir $(VENV))vlv-bench-peers/%/vlv-peer.json: | $(READY)
+	-$(BIN)/vlv-bench peers setup $*
 
 runs/bench/mini-onnx: | $(READY)
 	$(BIN)/vlv-export mini -o $@ --onnx --dtype fp32,int8,int4 --reconstruct
