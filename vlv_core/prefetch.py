@@ -10,13 +10,18 @@ Job = tuple[int, range]
 
 
 def prefetch(
-    build: Callable[[int, range], T], jobs: Iterable[Job], *, workers: int
+    build: Callable[[int, range], T],
+    jobs: Iterable[Job],
+    *,
+    workers: int,
+    begin: Callable[[], None] | None = None,
 ) -> Generator[T, None, None]:
     """build(*job) for each job, in order; at most workers + 1 results wait in memory.
 
-    An error of `build` is raised at its own turn. Closing the iterator stops the threads.
+    Each thread calls `begin` once before its first job. An error of `build` is raised at its own
+    turn. Closing the iterator stops the threads.
     """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="vlv-batch")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="vlv-batch", initializer=begin)
     waiting: deque[Future[T]] = deque()
     try:
         for job in jobs:

@@ -1,6 +1,7 @@
 """The loop: what a step is, what it reports, and how it stops."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,30 @@ def test_denormals_are_flushed_while_it_trains_and_no_longer(tmp_path: Path) -> 
 
     train(Watching(), options(steps=1), out=tmp_path)
     assert seen == [0.0] and float(smallest * 1.0) > 0
+
+
+def test_batches_are_built_on_one_thread_each_and_the_step_keeps_its_own(tmp_path: Path) -> None:
+    seen: dict[str, set[int]] = {"batch": set(), "loss": set()}
+
+    class Counted(ToyTask):
+        def batch(self, step: int, positions: range) -> Batch:
+            seen["batch"].add(torch.get_num_threads())
+            return super().batch(step, positions)
+
+        def loss(self, batch: Batch, *, step: int) -> tuple[Tensor, float]:
+            seen["loss"].add(torch.get_num_threads())
+            return super().loss(batch, step=step)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        train(Counted(), options(steps=4), out=tmp_path)
+        with ThreadPoolExecutor(1) as pool:
+            afterwards = pool.submit(torch.get_num_threads).result()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {"batch": {1}, "loss": {2}}
+    assert afterwards == 2
 
 
 def test_prefetch_keeps_order_bounds_memory_and_raises_in_turn() -> None:

@@ -54,7 +54,11 @@ SCRIPT = textwrap.dedent(
 
 
 def start(out: Path) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(out)],
         stdout=subprocess.PIPE,
