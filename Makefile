@@ -27,7 +27,7 @@ bench-decode: | bench-peers
 
 $(BENCHES:%=bench-%): bench-%: $(READY)
 	$(BIN)/vlv-bench run $(CASES) $(FLAGS) -o runs/bench/$*
-	-$(BIN)/vlv-bench compare $$($(BIN)/python docs/benchmarks.py newest $*) runs/bench/$*
+	-kept=$$($(BIN)/python docs/benchmarks.py newest $*) && $(BIN)/vlv-bench compare $$kept runs/bench/$*
 
 # a peer that cannot be had is a row that was not run
 bench-peers: $(PEERS:%=$(dir $(VENV))vlv-bench-peers/%/vlv-peer.json) | $(READY)

@@ -7,9 +7,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def operations(call: Callable[..., object], *arguments: object) -> float:
-    """Multiplications and additions of the matrix products and convolutions, each one operation."""
+def operations(call: Callable[..., object], *arguments: object, backward: bool = False) -> float:
+    """Multiplications and additions of the matrix products and convolutions, each one operation.
+
+    backward: `call` runs one, whose products count too.
+    """
     # the counter does not know the processor's fused attention
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+    gradients, fused = torch.set_grad_enabled(backward), sdpa_kernel(SDPBackend.MATH)
+    with gradients, fused, FlopCounterMode(display=False) as counter:
         call(*arguments)
     return float(counter.get_total_flops())

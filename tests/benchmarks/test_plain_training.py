@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from vlv_benchmarks._operations import operations
 from vlv_benchmarks.baselines import _training_race as races
 from vlv_benchmarks.baselines._plain_training import Draws, Loaded, PlainTraining
 from vlv_benchmarks.baselines.captioned import LENGTHS, captioned
@@ -153,13 +154,50 @@ def test_a_turn(tmp_path: Path, number: int, contestant: str) -> None:
     planned = case._planned(order, "mini", number, contestant)
     settings = {**planned.settings, "epochs": 2, "steps": 2}
     row = replace(planned.row, batch=2)
-    found = case.run(Job(run="", row=row, settings=settings, scratch=str(tmp_path)))
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    job = Job(run="", row=row, settings=settings, scratch=str(tmp_path), inputs=str(inputs))
+    found = case.run(job)
     assert found.quality.parity == "passed", found.quality.reason
     assert len(found.stages["total"]) == 4
     assert len(found.discarded["total"]) == 2
     assert found.counts == {"images": 8}
     assert min(found.stages["total"]) > 0
     assert any(tmp_path.glob("cache/*/*.rows")) == (contestant == "vlv-cached")
+    assert found.work["total"].operations > 0
+    assert case.run(replace(job, turn=1)).work == found.work
+
+
+def test_operations_of_a_step(tmp_path: Path, pictures: JsonlDataset) -> None:
+    """A cache saves exactly the frozen forward; of the rest, weights that train take three
+    products a word: forward, and backward for input and weight."""
+    settings = race(2, epochs=2)
+    counted: dict[str, float] = {}
+    for name in case.CONTESTANTS:
+        model = races.open_model(settings.recipe, number=2)
+        if name == "plain":
+            raced = races.plain_steps(model, pictures, settings, unconditional=False)
+        else:
+            folder = tmp_path / name
+            folder.mkdir()
+            raced = races.our_steps(model, pictures, settings, folder, cached=name == "vlv-cached")
+        counted[name] = operations(raced.again, backward=True)
+    task = races._task(model, pictures, settings.stage, tmp_path, number=2)
+    batch = task.batch(0, range(2)).tensors
+    frozen = operations(task._context, batch["context.input"])
+    assert counted["vlv"] - counted["vlv-cached"] == frozen > 0
+    words = 2 * (task._context(batch["context.input"]).shape[1] + batch["ids"].shape[1] - 1)
+    matrices = [m.weight.numel() for m in model.head.modules() if isinstance(m, torch.nn.Linear)]
+    assert counted["vlv-cached"] > 3 * 2 * sum(matrices) * words
+    assert counted["plain"] > counted["vlv"]
+
+
+def test_operations_of_a_backward_pass_count_too() -> None:
+    layer = torch.nn.Linear(5, 7, bias=False)
+    x = torch.ones(3, 5, requires_grad=True)
+    forward = 2 * 3 * 5 * 7
+    assert operations(lambda: layer(x)) == forward
+    assert operations(lambda: layer(x).sum().backward(), backward=True) == 3 * forward
 
 
 def test_losses_that_differ_fail_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +205,8 @@ def test_losses_that_differ_fail_the_row(tmp_path: Path, monkeypatch: pytest.Mon
     order = Order(model="mini", plugins=load_plugins())
     planned = case._planned(order, "mini", 2, "plain")
     settings = {**planned.settings, "epochs": 1, "steps": 1}
-    job = Job(run="", row=replace(planned.row, batch=1), settings=settings, scratch=str(tmp_path))
+    row, here = replace(planned.row, batch=1), str(tmp_path)
+    job = Job(run="", row=row, settings=settings, scratch=here, inputs=here)
     quality = case.run(job).quality
     assert quality.parity == "failed"
     assert quality.reason == "losses differ by 5.0e-01, allowed 1e-03"
@@ -181,7 +220,8 @@ def test_losses_of_a_large_model_are_compared_in_its_first_turn_alone(
     planned = case._planned(order, "mini", 2, "plain")
     settings = {**planned.settings, "epochs": 1, "steps": 1, "long": True}
     row = replace(planned.row, batch=1)
-    job = Job(run="", row=row, turn=turn, settings=settings, scratch=str(tmp_path))
+    here = str(tmp_path)
+    job = Job(run="", row=row, turn=turn, settings=settings, scratch=here, inputs=here)
     assert case.run(job).quality.parity == parity
 
 

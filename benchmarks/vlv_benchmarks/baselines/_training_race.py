@@ -5,6 +5,7 @@ contestant sees its pictures once before the clock counts, so that a cache is fu
 """
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -70,6 +71,16 @@ class Race:
         )
 
 
+@dataclass(frozen=True)
+class Raced:
+    """How a contestant did."""
+
+    ms: list[float]
+    """of each step"""
+    again: Callable[[], None]
+    """forward and backward of the first step, as it was in the last epoch"""
+
+
 def open_model(recipe: Recipe, *, number: int) -> VLV:
     """The recipe's model with random weights; without a diffusion for stage 2. Reads no weights."""
     plugins = load_plugins()
@@ -84,8 +95,8 @@ def read_recipe(path: Path, *, head: str) -> Recipe:
     return load_recipe(path, overrides)
 
 
-def plain_steps(model: VLV, dataset: Dataset, race: Race, *, unconditional: bool) -> list[float]:
-    """Milliseconds of each step of the plain loop."""
+def plain_steps(model: VLV, dataset: Dataset, race: Race, *, unconditional: bool) -> Raced:
+    """The plain loop."""
     padded = padding(model, dataset) if race.number == 2 else PADDED
     loop = PlainTraining(
         model, dataset, race.stage, number=race.number, padded=padded, unconditional=unconditional
@@ -96,13 +107,15 @@ def plain_steps(model: VLV, dataset: Dataset, race: Race, *, unconditional: bool
         stamps.append(time.perf_counter())
         if len(stamps) > (race.epochs + 1) * race.steps:
             break
-    return _between(stamps)
+
+    def again() -> None:
+        loop.loss(loop._load(0, range(race.batch))).backward()
+
+    return Raced(_between(stamps), again)
 
 
-def our_steps(
-    model: VLV, dataset: Dataset, race: Race, folder: Path, *, cached: bool
-) -> list[float]:
-    """Milliseconds of each step of `vlv train`'s loop."""
+def our_steps(model: VLV, dataset: Dataset, race: Race, folder: Path, *, cached: bool) -> Raced:
+    """`vlv train`'s loop."""
     stage = replace(race.stage, cache="require" if cached else "off")
     task = _task(model, dataset, stage, folder, number=race.number)
     task.open_caches(folder / "cache", config="")
@@ -116,7 +129,12 @@ def our_steps(
 
     with suppress(_Enough):
         train(task, stage, out=folder, progress=stamp)
-    return _between(stamps)
+
+    def again() -> None:
+        total, weight = task.loss(task.batch(0, range(race.batch)), step=0)
+        (total / weight).backward()
+
+    return Raced(_between(stamps), again)
 
 
 def loss_difference(model: VLV, dataset: Dataset, race: Race, folder: Path) -> float:

@@ -6,7 +6,8 @@ from typing import Any
 
 from vlv_benchmarks.job import CasePlan, Job, Measured, Order, Planned
 from vlv_benchmarks.record import Row, Workload
-from vlv_benchmarks.turn import TOTAL, Quality
+from vlv_benchmarks.turn import TOTAL, Quality, Work
+from vlv_core.files import write_atomically
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 CONTESTANTS = {
@@ -91,16 +92,28 @@ def run(job: Job) -> Measured:
     if job.turn == 0 or not settings["long"]:
         quality = _judged(races.loss_difference(model, dataset, race, scratch))
     if settings["contestant"] == "plain":
-        times = races.plain_steps(model, dataset, race, unconditional=False)
+        raced = races.plain_steps(model, dataset, race, unconditional=False)
     else:
         cached = settings["contestant"] == "vlv-cached"
-        times = races.our_steps(model, dataset, race, scratch, cached=cached)
+        raced = races.our_steps(model, dataset, race, scratch, cached=cached)
+    kept = raced.ms[race.steps :]
     return Measured(
-        stages={TOTAL: times[race.steps :]},
-        discarded={TOTAL: times[: race.steps]},
-        counts={"images": race.batch * len(times[race.steps :])},
+        stages={TOTAL: kept},
+        discarded={TOTAL: raced.ms[: race.steps]},
+        counts={"images": race.batch * len(kept)},
+        work={TOTAL: Work(operations=_operations(job, raced) * len(kept))},
         quality=quality,
     )
+
+
+def _operations(job: Job, raced: Any) -> float:
+    """Of a step; counted in the first turn, for a step of a large model takes its time."""
+    from vlv_benchmarks._operations import operations
+
+    counted = Path(job.inputs) / f"{job.settings['contestant']}-{job.settings['stage']}.operations"
+    if not counted.is_file():
+        write_atomically(counted, repr(operations(raced.again, backward=True)).encode())
+    return float(counted.read_text())
 
 
 def _judged(apart: float) -> Quality:
