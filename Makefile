@@ -55,7 +55,7 @@ check: $(READY)  ## fail if the generated docs are out of date
 clean:
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache
 
-COGGED = README.md plugins/README.md docs/recipes.md docs/export.md docs/engines.md docs/commands.md docs/speed.md docs/benchmarks.md
+COGGED = README.md plugins/README.md docs/recipes.md docs/export.md docs/engines.md docs/commands.md docs/speed.md docs/serving.md docs/benchmarks.md
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

