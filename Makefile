@@ -14,7 +14,7 @@ demo: $(READY)  ## caption and redraw pictures with the bundled model, and write
 test: $(READY)  ## every test that needs no GPU; GPU tests are counted as skipped
 	$(BIN)/python -m pytest
 
-bench: $(BENCHES:%=bench-%)  ## measure all that benchmarks/results holds, beside it; three hours, resumed if stopped
+bench: $(BENCHES:%=bench-%)  ## measure all that benchmarks/results holds, beside it; two hours, resumed if stopped
 
 # a run is called as the case that it is of; mini, of all the usual ones; compile apart, for it takes minutes a turn
 $(BENCHES:%=bench-%): CASES = $(@:bench-%=%)

@@ -4,7 +4,7 @@ Times of two days are comparable only if the machine was: the probes decide. Whe
 row is compared by its ratio to its group's reference, which was measured beside it both times.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -44,6 +44,8 @@ class Change:
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     changes: tuple[Change, ...]
+    software: tuple[str, ...]
+    """`onnxruntime 1.31.1 -> 1.32.0`: what differs between the environments, and may be the cause"""
     gone: tuple[str, ...]
     """keys of rows that only the older run has"""
     new: tuple[str, ...]
@@ -75,6 +77,7 @@ def compare(
     ]
     return Comparison(
         changes=tuple(changes),
+        software=tuple(_software(old.env.libraries, new.env.libraries)),
         gone=tuple(key for key in before if key not in after),
         new=tuple(key for key in after if key not in before),
     )
@@ -106,6 +109,13 @@ def _must_agree(old: Record, new: Record) -> list[tuple[str, object, object]]:
         pair = old.model[model].sha256, new.model[model].sha256
         found.append((f"model.{model}.sha256", *pair))
     return sorted(found, key=lambda each: each[0])
+
+
+def _software(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(old.keys() | new.keys()):
+        was, now = old.get(name, "absent"), new.get(name, "absent")
+        if was != now:
+            yield f"{name} {was} -> {now}"
 
 
 def _steady(old: Sequence[Turn], new: Sequence[Turn]) -> str:

@@ -105,6 +105,17 @@ def test_what_should_not_vary_is_reported_where_it_did() -> None:
     assert compared(new, new).changes[1].facts == ()
 
 
+def test_other_versions_are_named() -> None:
+    found = turns(ours=10.0)
+    old = record(found)
+    env = replace(old.env, libraries={**old.env.libraries, "torch": "9.9", "gone": "1.0"})
+    assert compared(found, found).software == ()
+    assert compare(replace(old, env=env), found, old, found).software == (
+        "gone 1.0 -> absent",
+        f"torch 9.9 -> {old.env.libraries['torch']}",
+    )
+
+
 def test_rows_of_one_run_alone_are_listed() -> None:
     other = synthetic.row(label="new one")
     old, new = turns(ours=10.0), [synthetic.turn(other, i, ms=5.0) for i in range(5)]

@@ -36,6 +36,8 @@ def command(*, old: Path, new: Path, margin: float) -> None:
     found = compare(
         read_record(old), read_turns(old), read_record(new), read_turns(new), margin=margin
     )
+    if found.software:
+        click.echo(f"other software: {', '.join(found.software)}")
     for change in found.changes:
         click.echo(_line(change))
     for keys, words in ((found.gone, "only in the first"), (found.new, "only in the second")):
