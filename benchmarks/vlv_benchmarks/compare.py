@@ -45,7 +45,7 @@ class Change:
 class Comparison:
     changes: tuple[Change, ...]
     software: tuple[str, ...]
-    """`onnxruntime 1.31.1 -> 1.32.0`: what differs between the environments, and may be the cause"""
+    """`onnxruntime 1.31.1 -> 1.32.0`: how the environments differ, which may be the cause"""
     gone: tuple[str, ...]
     """keys of rows that only the older run has"""
     new: tuple[str, ...]
