@@ -5,6 +5,8 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 BENCHES = mini compile decode encoder train train-large export server
 PEERS = openvino-genai optimum-onnx
+# beside the environment that asks for them, where vlv-bench looks
+PEERS_IN = $(dir $(VENV))vlv-bench-peers
 
 .PHONY: demo test lint types docs check bench bench-peers $(BENCHES:%=bench-%) clean
 
@@ -30,10 +32,10 @@ $(BENCHES:%=bench-%): bench-%: $(READY)
 	-kept=$$($(BIN)/python docs/benchmarks.py newest $*) && $(BIN)/vlv-bench compare $$kept runs/bench/$*
 
 # a peer that cannot be had is a row that was not run
-bench-peers: $(PEERS:%=$(dir $(VENV))vlv-bench-peers/%/vlv-peer.json) | $(READY)
+bench-peers: $(PEERS:%=$(PEERS_IN)/%/vlv-peer.json) | $(READY)
 	-$(BIN)/python -c "import llama_cpp" 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check llama-cpp-python
 
-$(dir $(VENV))vlv-bench-peers/%/vlv-peer.json: | $(READY)
+$(PEERS_IN)/%/vlv-peer.json: | $(READY)
 	-$(BIN)/vlv-bench peers setup $*
 
 runs/bench/mini-onnx: | $(READY)
@@ -53,7 +55,7 @@ check: $(READY)  ## fail if the generated docs are out of date
 	$(BIN)/python -m cogapp --check --diff $(COGGED)
 
 clean:
-	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS_IN) runs build dist .pytest_cache .mypy_cache .ruff_cache
 
 COGGED = README.md plugins/README.md docs/recipes.md docs/export.md docs/engines.md docs/commands.md docs/speed.md docs/serving.md docs/benchmarks.md
 
