@@ -75,3 +75,15 @@ def test_peers_are_listed_with_reasons(capsys: pytest.CaptureFixture[str]) -> No
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:2]] == ["transformers", "onnxruntime-genai"]
     assert all(": ready" in line or ": not run: " in line for line in lines)
+
+
+def test_why_rows_were_not_run_is_told_once_a_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_runs.still(monkeypatch)
+    args = ("run", "toy", "--rows", "steady,refused", "--turns", "1", "--plugin", TOYS,
+            "--threads", "1", "-o", tmp_path / "out")  # fmt: skip
+    assert bench(*args) == 0
+    said = capsys.readouterr()
+    assert "2 rows: 1 ok, 0 unstable, 0 failed, 1 not run" in said.out
+    assert "not run, 1 row: needs a GPU" in said.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -112,6 +113,9 @@ def _measure(order: object, plan: object, out: Path) -> int:
     for each in outcome.record.result:
         if each.status == "failed":
             click.echo(f"failed: {each.row.key}: {each.reason}", err=True)
+    refused = Counter(each.reason for each in outcome.record.result if each.status == "not run")
+    for reason, count in refused.items():
+        click.echo(f"not run, {count} row{'s' * (count != 1)}: {reason}", err=True)
     click.echo(f"report: {out / 'report.html'}")
     if not outcome.complete:
         click.echo("stopped; the same command goes on from here", err=True)
